@@ -1,0 +1,46 @@
+# Two commands: `make demo` runs the main job, `make test` passes the tests. Both set up what they need in .venv.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+BUILD  := build
+SOURCES := $(shell find openmmkstep platforms serialization python tests -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt -o -path 'python/openmmkstep/*.py' \)) CMakeLists.txt pyproject.toml
+
+# The CPU build of torch that this project is pinned to; all other packages are those of pyproject's extra 'dev'.
+TORCH := torch==2.13.0
+PACKAGES := openmm==8.6.1 xtb==22.1 "numpy>=1.26" "pybind11>=2.13" "scikit-build-core>=0.10" "ninja>=1.11" "cmake>=3.25" "pytest>=8" "ruff>=0.6" "matplotlib>=3.8" "tqdm>=4.66"
+
+.PHONY: all demo test ctest pytest lint clean
+all: $(BUILD)/.installed
+
+$(VENV)/.packages: Makefile
+	@echo "== Setting up $(VENV) (downloads some 500 MB the first time)"
+	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -c "import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else 'Python 3.11 is needed (libxtb has no wheels for newer ones); call make PYTHON=/path/to/python3.11')"
+	$(BIN)/pip install --progress-bar on $(TORCH)
+	$(BIN)/pip install --progress-bar on $(PACKAGES)
+	@touch $@
+
+$(BUILD)/.installed: $(VENV)/.packages $(SOURCES)
+	@echo "== Building and installing openmmkstep"
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pip install --no-build-isolation --no-deps -v --config-settings=build-dir=$(BUILD) --config-settings=cmake.define.BUILD_TESTING=ON . > $(VENV)/build.log 2>&1 || { tail -n 60 $(VENV)/build.log; exit 1; }
+	@touch $@
+
+demo: $(BUILD)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python examples/01_alanine_dipeptide_in_water.py
+
+test: lint ctest pytest
+
+ctest: $(BUILD)/.installed
+	@echo "== C++ tests"
+	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure --progress
+
+pytest: $(BUILD)/.installed
+	@echo "== Python tests"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/.packages
+	@echo "== Lint"
+	$(BIN)/ruff check python tests examples benchmarks
+
+clean:
+	rm -rf $(BUILD) $(VENV)

@@ -1,0 +1,71 @@
+#ifndef OPENMMKSTEP_KSTEPKERNELS_H_
+#define OPENMMKSTEP_KSTEPKERNELS_H_
+
+#include "openmm/KernelImpl.h"
+#include "openmm/Platform.h"
+#include "openmm/System.h"
+#include "openmm/internal/ContextImpl.h"
+#include "openmmkstep/internal/export.h"
+#include <iosfwd>
+#include <string>
+
+namespace OpenMMKStep {
+
+class KStepIntegrator;
+
+/**
+ * The device work of KStepIntegrator.  The integrator decides what happens; this kernel holds the arrays.
+ */
+class OPENMM_EXPORT_KSTEP IntegrateKStepStepKernel : public OpenMM::KernelImpl {
+public:
+    /** Force arrays that the kernel keeps beside the Context's own. */
+    enum ForceSlot {
+        Fast = 0,        ///< forces of the common groups and the model, on which the inner steps run
+        Correction = 1   ///< corrector minus model
+    };
+    static std::string Name() {
+        return "IntegrateKStepStep";
+    }
+    IntegrateKStepStepKernel(std::string name, const OpenMM::Platform& platform) : OpenMM::KernelImpl(name, platform) {
+    }
+    /** Allocate the arrays and seed the random number generator. */
+    virtual void initialize(const OpenMM::System& system, const KStepIntegrator& integrator) = 0;
+    /** Set a slot to scale times the Context's current forces. */
+    virtual void setForces(OpenMM::ContextImpl& context, ForceSlot slot, double scale) = 0;
+    /** Add the Context's current forces to a slot. */
+    virtual void addForces(OpenMM::ContextImpl& context, ForceSlot slot) = 0;
+    /** v += interval F/m with the forces of a slot.  Velocity constraints are not applied. */
+    virtual void kick(OpenMM::ContextImpl& context, ForceSlot slot, double interval) = 0;
+    /**
+     * x += stepSize v, keeping position constraints (velocities receive the constraint forces) and virtual sites.
+     * With friction > 0 the drift is split in two halves around an exact Ornstein-Uhlenbeck step of length stepSize
+     * (the A-O-A of BAOAB; Leimkuhler and Matthews, Proc. R. Soc. A 472, 20160138 (2016)).
+     *
+     * A velocity component along the constraints at the start has no influence on the result, so velocities need
+     * projecting only where they are seen from outside.
+     */
+    virtual void drift(OpenMM::ContextImpl& context, double stepSize, double friction, double temperature,
+                       double tolerance) = 0;
+    /** Remove the velocity components along the constraints. */
+    virtual void constrainVelocities(OpenMM::ContextImpl& context, double tolerance) = 0;
+    /** Keep positions, velocities and both force slots.  One state is kept; the random state is not part of it. */
+    virtual void saveState(OpenMM::ContextImpl& context) = 0;
+    /** Bring the saved state back, with velocities multiplied by velocityScale (1, or -1 for a momentum flip). */
+    virtual void restoreState(OpenMM::ContextImpl& context, double velocityScale) = 0;
+    /** Whether all positions and velocities are finite numbers. */
+    virtual bool isStateFinite(OpenMM::ContextImpl& context) = 0;
+    /** Kinetic energy in kJ/mol of the velocities v + timeShift F/m (slot Fast; not read where timeShift is 0). */
+    virtual double computeKineticEnergy(OpenMM::ContextImpl& context, double timeShift, double tolerance) = 0;
+    /** Put the Context's forces aside, so that computing others does not change what the user sees. */
+    virtual void pushForces(OpenMM::ContextImpl& context) = 0;
+    /** Bring back the forces put aside by pushForces(). */
+    virtual void popForces(OpenMM::ContextImpl& context) = 0;
+    /** Write the random number generator's state. */
+    virtual void createCheckpoint(OpenMM::ContextImpl& context, std::ostream& stream) const = 0;
+    /** Read the random number generator's state. */
+    virtual void loadCheckpoint(OpenMM::ContextImpl& context, std::istream& stream) = 0;
+};
+
+} // namespace OpenMMKStep
+
+#endif /*OPENMMKSTEP_KSTEPKERNELS_H_*/

@@ -1,0 +1,56 @@
+#ifndef OPENMMKSTEP_KSTEPMODELFORCE_H_
+#define OPENMMKSTEP_KSTEPMODELFORCE_H_
+
+#include "openmmkstep/QMRegionForce.h"
+#include <string>
+
+namespace OpenMMKStep {
+
+/**
+ * A k-step model that is a potential: a TorchScript function of the positions of the QM region and, where its contract
+ * says so, of the potential phi_a of the embedding charges at each QM particle.
+ *
+ *     U = U_model(x_QM, phi) - k_e sum_j sum_a q_a Q_j / R_aj,     phi_a = k_e sum_j Q_j / sqrt(R_aj^2 + d_a^2)
+ *
+ * d_a is the damping length that the model was trained with (its contract holds it).  Forces on the embedding charges
+ * follow from dU_model/dphi_a and are exact.  For a model without phi input no embedding charges may be added.
+ *
+ * This force is a stand-in for the corrector (XtbForce): when the System also holds a Force in the corrector's force
+ * group, KStepModelForce contributes nothing to an evaluation that includes that group.  So the energy summed over all
+ * groups is that of the true Hamiltonian, under any integrator, and the groups without the corrector's give the
+ * model's.
+ */
+class OPENMM_EXPORT_KSTEP KStepModelForce : public QMRegionForce {
+public:
+    /**
+     * Create a KStepModelForce.
+     *
+     * @param file       a TorchScript file that carries a contract (written by openmmkstep.saveModel() in Python); it
+     *                   is read now and travels with this object when that is serialized
+     * @param particles  indices of the particles in the QM region, in the order of the contract's species
+     * @throws OpenMMException if the file cannot be read or the particles are repeated
+     */
+    KStepModelForce(const std::string& file, const std::vector<int>& particles);
+    /** Create a KStepModelForce from the bytes of a model file. */
+    static KStepModelForce* fromModelData(const std::string& data, const std::vector<int>& particles);
+    /** Get the bytes of the model file. */
+    const std::string& getModelData() const {
+        return modelData;
+    }
+    /** Get the force group of the corrector that this force stands in for. */
+    int getCorrectorForceGroup() const {
+        return correctorForceGroup;
+    }
+    /** Set the force group of the corrector that this force stands in for; the default is 1. */
+    void setCorrectorForceGroup(int group);
+protected:
+    OpenMM::ForceImpl* createImpl() const;
+private:
+    explicit KStepModelForce(const std::vector<int>& particles);
+    std::string modelData;
+    int correctorForceGroup;
+};
+
+} // namespace OpenMMKStep
+
+#endif /*OPENMMKSTEP_KSTEPMODELFORCE_H_*/

@@ -1,0 +1,95 @@
+#ifndef OPENMMKSTEP_XTBFORCE_H_
+#define OPENMMKSTEP_XTBFORCE_H_
+
+#include "openmmkstep/QMRegionForce.h"
+#include <string>
+
+namespace OpenMMKStep {
+
+/**
+ * The energy of a QM region by extended tight binding, computed by libxtb, in the field of embedding charges:
+ *
+ *     E = E_xTB(x_QM; {Q_j at x_j}) - k_e sum_j sum_a q_a Q_j / R_aj
+ *
+ * Forces are minus the gradient of this energy for every QM particle and every embedding charge.  The QM region is
+ * treated as one molecule.  Energies contain the absolute energy of xTB (some -1e4 to -1e6 kJ/mol).
+ *
+ * libxtb is looked for when a Context is created: at the path in the environment variable OPENMMKSTEP_LIBXTB, then
+ * where setLibraryPath() says (the Python package fills in the one of the PyPI package xtb), then as libxtb.so.6 on
+ * the system's library path.
+ */
+class OPENMM_EXPORT_KSTEP XtbForce : public QMRegionForce {
+public:
+    /**
+     * Create an XtbForce.
+     *
+     * @param method         "GFN1-xTB", "GFN2-xTB" or "GFN-FF"
+     * @param particles      indices of the particles in the QM region
+     * @param atomicNumbers  the element of each of them (1-86), in the same order
+     * @param charge         total charge of the QM region in units of e
+     * @param multiplicity   spin multiplicity 2S+1 of the QM region
+     * @throws OpenMMException for an unknown method or element, lists of different lengths, repeated particles, or a
+     *         multiplicity that the number of electrons does not allow
+     */
+    XtbForce(const std::string& method, const std::vector<int>& particles, const std::vector<int>& atomicNumbers,
+             int charge=0, int multiplicity=1);
+    /** Get the method: "GFN1-xTB", "GFN2-xTB" or "GFN-FF". */
+    const std::string& getMethod() const {
+        return method;
+    }
+    /** Get the atomic number of each particle in the QM region. */
+    const std::vector<int>& getAtomicNumbers() const {
+        return atomicNumbers;
+    }
+    /** Get the total charge of the QM region in units of e. */
+    int getCharge() const {
+        return charge;
+    }
+    /** Get the spin multiplicity 2S+1 of the QM region. */
+    int getMultiplicity() const {
+        return multiplicity;
+    }
+    /** Get the accuracy of the SCF: a factor on libxtb's own thresholds, smaller is tighter. */
+    double getAccuracy() const {
+        return accuracy;
+    }
+    /** Set the accuracy of the SCF.  The default, 0.2, conserves energy in dynamics; libxtb's own 1.0 drifts. */
+    void setAccuracy(double accuracy);
+    /** Get the electronic temperature of the Fermi smearing in K. */
+    double getElectronicTemperature() const {
+        return electronicTemperature;
+    }
+    /** Set the electronic temperature of the Fermi smearing in K; the default is libxtb's 300 K. */
+    void setElectronicTemperature(double temperature);
+    /** Get the largest number of SCF iterations. */
+    int getMaxIterations() const {
+        return maxIterations;
+    }
+    /** Set the largest number of SCF iterations; the default is 250. */
+    void setMaxIterations(int iterations);
+    /** Get the number of threads that libxtb uses. */
+    int getNumThreads() const {
+        return numThreads;
+    }
+    /** Set the number of threads that libxtb uses; the default, 1, is the fastest below about 100 QM atoms. */
+    void setNumThreads(int threads);
+    /**
+     * Get the atomic partial charges (Mulliken for GFN1 and GFN2) at the Context's current positions.
+     *
+     * @param[out] charges   the charge of each particle of the QM region, in units of e
+     */
+    void getPartialCharges(OpenMM::Context& context, std::vector<double>& charges);
+    /** Tell where libxtb is; takes effect if it has not been loaded yet.  Process-wide. */
+    static void setLibraryPath(const std::string& path);
+protected:
+    OpenMM::ForceImpl* createImpl() const;
+private:
+    std::string method;
+    std::vector<int> atomicNumbers;
+    int charge, multiplicity, maxIterations, numThreads;
+    double accuracy, electronicTemperature;
+};
+
+} // namespace OpenMMKStep
+
+#endif /*OPENMMKSTEP_XTBFORCE_H_*/

@@ -1,0 +1,47 @@
+#ifndef OPENMMKSTEP_KSTEPMODEL_H_
+#define OPENMMKSTEP_KSTEPMODEL_H_
+
+#include "openmm/Vec3.h"
+#include "openmmkstep/internal/ModelContract.h"
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace OpenMMKStep {
+
+/**
+ * A loaded potential model.  The implementation lives in libOpenMMKStepTorch, the one library that is linked to torch;
+ * it is loaded when the first model is.
+ */
+class KStepModel {
+public:
+    virtual ~KStepModel() {
+    }
+    /** The text of the contract in the model's file; empty if it has none. */
+    virtual const std::string& getContractText() const = 0;
+    /** Prepare for evaluations.  The contract has been checked by the caller. */
+    virtual void prepare(const ModelContract& contract) = 0;
+    /**
+     * Evaluate the model.
+     *
+     * @param positions     positions of the QM particles in nm
+     * @param potential     phi_a in kJ/mol/e; not read if the contract has no such input
+     * @param[out] forces   -dE/dx at constant phi in kJ/mol/nm, one for each particle
+     * @param[out] charges  dE/dphi_a in e; not written if the contract has no such input
+     * @return the energy in kJ/mol
+     * @throws OpenMMException if the model fails or returns tensors of other shapes
+     */
+    virtual double compute(const std::vector<OpenMM::Vec3>& positions, const std::vector<double>& potential,
+                           std::vector<OpenMM::Vec3>& forces, std::vector<double>& charges) = 0;
+    /**
+     * Load a model from the bytes of its file.
+     *
+     * @throws OpenMMException if torch is missing or of another version than the plugin was built with, or the bytes
+     *         are not a TorchScript file
+     */
+    static std::unique_ptr<KStepModel> load(const std::string& data);
+};
+
+} // namespace OpenMMKStep
+
+#endif /*OPENMMKSTEP_KSTEPMODEL_H_*/

@@ -1,0 +1,38 @@
+#ifndef OPENMMKSTEP_QMREGIONFORCEIMPL_H_
+#define OPENMMKSTEP_QMREGIONFORCEIMPL_H_
+
+#include "openmm/internal/ContextImpl.h"
+#include "openmm/internal/CustomCPPForceImpl.h"
+#include "openmmkstep/QMRegionForce.h"
+#include "openmmkstep/internal/Embedding.h"
+#include <memory>
+
+namespace OpenMMKStep {
+
+/**
+ * Gathers the positions, keeps the last result for bit-identical ones, and spreads the forces.  Subclasses compute.
+ */
+class QMRegionForceImpl : public OpenMM::CustomCPPForceImpl {
+public:
+    QMRegionForceImpl(const QMRegionForce& owner);
+    void initialize(OpenMM::ContextImpl& context) override;
+    const QMRegionForce& getOwner() const override {
+        return owner;
+    }
+    double computeForce(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions, std::vector<OpenMM::Vec3>& forces) override;
+    /** The QM region is one molecule, bonded or not: barostats and wrapping must keep it whole. */
+    std::vector<std::pair<int, int> > getBondedParticles() const override;
+    void updateParametersInContext(OpenMM::ContextImpl& context);
+protected:
+    /** Compute the energy at the embedding's positions and add all forces to the embedding's. */
+    virtual double compute(Embedding& embedding) = 0;
+    const QMRegionForce& owner;
+    std::unique_ptr<Embedding> embedding;
+private:
+    double lastEnergy;
+    bool isResultValid;
+};
+
+} // namespace OpenMMKStep
+
+#endif /*OPENMMKSTEP_QMREGIONFORCEIMPL_H_*/

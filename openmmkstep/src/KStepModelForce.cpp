@@ -1,0 +1,37 @@
+#include "openmmkstep/KStepModelForce.h"
+#include "openmmkstep/internal/KStepModelForceImpl.h"
+#include "openmm/OpenMMException.h"
+#include <fstream>
+#include <memory>
+#include <sstream>
+
+using namespace OpenMMKStep;
+using namespace OpenMM;
+using namespace std;
+
+KStepModelForce::KStepModelForce(const vector<int>& particles) : QMRegionForce(particles), correctorForceGroup(1) {
+}
+
+KStepModelForce::KStepModelForce(const string& file, const vector<int>& particles) : KStepModelForce(particles) {
+    ifstream stream(file, ios::binary);
+    stringstream data;
+    if (!stream || !(data << stream.rdbuf()))
+        throw OpenMMException("KStepModelForce: the model file '"+file+"' cannot be read.");
+    modelData = data.str();
+}
+
+KStepModelForce* KStepModelForce::fromModelData(const string& data, const vector<int>& particles) {
+    unique_ptr<KStepModelForce> force(new KStepModelForce(particles));
+    force->modelData = data;
+    return force.release();
+}
+
+void KStepModelForce::setCorrectorForceGroup(int group) {
+    if (group < 0 || group > 31)
+        throw OpenMMException("KStepModelForce: force groups are numbered 0 to 31, found "+to_string(group)+".");
+    correctorForceGroup = group;
+}
+
+ForceImpl* KStepModelForce::createImpl() const {
+    return new KStepModelForceImpl(*this);
+}

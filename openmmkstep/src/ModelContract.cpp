@@ -1,0 +1,83 @@
+#include "openmmkstep/internal/ModelContract.h"
+#include "openmm/OpenMMException.h"
+#include "openmm/serialization/SerializationNode.h"
+#include "openmm/serialization/SerializationProxy.h"
+#include "openmm/serialization/XmlSerializer.h"
+#include <memory>
+#include <sstream>
+
+using namespace OpenMMKStep;
+using namespace OpenMM;
+using namespace std;
+
+namespace {
+
+void checkUnit(const SerializationNode& units, const string& quantity, const string& expected) {
+    const string& found = units.getStringProperty(quantity);
+    if (found != expected)
+        throw OpenMMException("the unit of "+quantity+" must be "+expected+", found '"+found+"'");
+}
+
+bool contains(const SerializationNode& list, const string& name) {
+    for (const SerializationNode& item : list.getChildren())
+        if (item.getStringProperty("name") == name)
+            return true;
+    return false;
+}
+
+/** Lets XmlSerializer read a contract; writing is done in Python. */
+class ModelContractProxy : public SerializationProxy {
+public:
+    ModelContractProxy() : SerializationProxy("KStepModelContract") {
+    }
+    void serialize(const void* object, SerializationNode& node) const override {
+        throw OpenMMException("Model contracts are written by openmmkstep.saveModel() in Python.");
+    }
+    void* deserialize(const SerializationNode& node) const override {
+        if (node.getIntProperty("version") != 1)
+            throw OpenMMException("expected version 1, found "+to_string(node.getIntProperty("version"))+"; a newer openmmkstep may read it");
+        unique_ptr<ModelContract> contract(new ModelContract());
+        contract->kind = node.getStringProperty("kind");
+        if (contract->kind != "potential" && contract->kind != "jump")
+            throw OpenMMException("expected the kind 'potential' or 'jump', found '"+contract->kind+"'");
+        const SerializationNode& units = node.getChildNode("Units");
+        checkUnit(units, "length", "nm");
+        checkUnit(units, "energy", "kJ/mol");
+        checkUnit(units, "charge", "e");
+        checkUnit(units, "time", "ps");
+        contract->hasPotentialInput = contains(node.getChildNode("Inputs"), "phi");
+        contract->outputsForces = contains(node.getChildNode("Outputs"), "forces");
+        if (contract->hasPotentialInput && contract->outputsForces && !contains(node.getChildNode("Outputs"), "charges"))
+            throw OpenMMException("a model with phi input that returns forces must return charges (dE/dphi) too");
+        for (const SerializationNode& atom : node.getChildNode("Atoms").getChildren()) {
+            contract->species.push_back(atom.getIntProperty("number"));
+            if (contract->hasPotentialInput)
+                contract->dampingLengths.push_back(atom.getDoubleProperty("dampingLength"));
+        }
+        const SerializationNode& theory = node.getChildNode("LevelOfTheory");
+        contract->charge = theory.getIntProperty("charge");
+        contract->multiplicity = theory.getIntProperty("multiplicity");
+        contract->hardnessElement = theory.getIntProperty("hardnessElement", 0);
+        return contract.release();
+    }
+};
+
+} // namespace
+
+ModelContract ModelContract::parse(const string& text) {
+    if (text.empty())
+        throw OpenMMException("KStepModelForce: the model file carries no contract.  Write models with openmmkstep.saveModel(), which adds one.");
+    static const bool registered = [] {
+        SerializationProxy::registerProxy(typeid(ModelContract), new ModelContractProxy());
+        return true;
+    }();
+    (void) registered;
+    try {
+        stringstream stream(text);
+        unique_ptr<ModelContract> contract(XmlSerializer::deserialize<ModelContract>(stream));
+        return *contract;
+    }
+    catch (const exception& e) {
+        throw OpenMMException(string("KStepModelForce: the contract in the model file cannot be used: ")+e.what()+".");
+    }
+}

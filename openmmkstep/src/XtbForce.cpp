@@ -1,0 +1,63 @@
+#include "openmmkstep/XtbForce.h"
+#include "openmmkstep/internal/XtbForceImpl.h"
+#include "openmmkstep/internal/XtbLibrary.h"
+#include "openmm/OpenMMException.h"
+
+using namespace OpenMMKStep;
+using namespace OpenMM;
+using namespace std;
+
+XtbForce::XtbForce(const string& method, const vector<int>& particles, const vector<int>& atomicNumbers, int charge, int multiplicity) :
+        QMRegionForce(particles), method(method), atomicNumbers(atomicNumbers), charge(charge), multiplicity(multiplicity),
+        maxIterations(250), numThreads(1), accuracy(0.2), electronicTemperature(300) {
+    if (method != "GFN1-xTB" && method != "GFN2-xTB" && method != "GFN-FF")
+        throw OpenMMException("XtbForce: expected the method 'GFN1-xTB', 'GFN2-xTB' or 'GFN-FF', found '"+method+"'.");
+    if (particles.size() != atomicNumbers.size())
+        throw OpenMMException("XtbForce: expected one atomic number for each particle, found "+to_string(particles.size())+" particles and "+to_string(atomicNumbers.size())+" atomic numbers.");
+    int electrons = -charge;
+    for (int number : atomicNumbers) {
+        if (number < 1 || number > 86)
+            throw OpenMMException("XtbForce: atomic numbers must be from 1 to 86, found "+to_string(number)+".");
+        electrons += number;
+    }
+    if (multiplicity < 1)
+        throw OpenMMException("XtbForce: the multiplicity 2S+1 must be at least 1, found "+to_string(multiplicity)+".");
+    if (electrons < multiplicity-1 || (electrons-(multiplicity-1))%2 != 0)
+        throw OpenMMException("XtbForce: "+to_string(electrons)+" electrons (charge "+to_string(charge)+") cannot have multiplicity "+to_string(multiplicity)+".  Check the charge, the multiplicity and whether hydrogens are missing.");
+}
+
+void XtbForce::setAccuracy(double accuracy) {
+    if (!(accuracy >= 1e-4 && accuracy <= 1000))
+        throw OpenMMException("XtbForce: the accuracy must be between 0.0001 and 1000.");
+    this->accuracy = accuracy;
+}
+
+void XtbForce::setElectronicTemperature(double temperature) {
+    if (!(temperature > 0))
+        throw OpenMMException("XtbForce: the electronic temperature must be positive.");
+    electronicTemperature = temperature;
+}
+
+void XtbForce::setMaxIterations(int iterations) {
+    if (iterations < 1)
+        throw OpenMMException("XtbForce: the number of SCF iterations must be at least 1.");
+    maxIterations = iterations;
+}
+
+void XtbForce::setNumThreads(int threads) {
+    if (threads < 1)
+        throw OpenMMException("XtbForce: the number of threads must be at least 1.");
+    numThreads = threads;
+}
+
+void XtbForce::getPartialCharges(Context& context, vector<double>& charges) {
+    charges = dynamic_cast<XtbForceImpl&>(getImplInContext(context)).getPartialCharges(getContextImpl(context));
+}
+
+void XtbForce::setLibraryPath(const string& path) {
+    XtbLibrary::setPath(path);
+}
+
+ForceImpl* XtbForce::createImpl() const {
+    return new XtbForceImpl(*this);
+}

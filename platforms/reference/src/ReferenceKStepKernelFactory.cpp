@@ -1,0 +1,34 @@
+#include "ReferenceKStepKernels.h"
+#include "openmm/KernelFactory.h"
+#include "openmm/OpenMMException.h"
+#include "openmm/internal/ContextImpl.h"
+#include "openmm/reference/ReferencePlatform.h"
+#include "openmmkstep/internal/export.h"
+
+using namespace OpenMMKStep;
+using namespace OpenMM;
+
+namespace {
+
+class ReferenceKStepKernelFactory : public KernelFactory {
+public:
+    KernelImpl* createKernelImpl(std::string name, const Platform& platform, ContextImpl& context) const override {
+        if (name == IntegrateKStepStepKernel::Name())
+            return new ReferenceIntegrateKStepStepKernel(name, platform);
+        throw OpenMMException("Tried to create kernel with illegal kernel name '"+name+"'");
+    }
+};
+
+} // namespace
+
+extern "C" OPENMM_EXPORT_KSTEP void registerPlatforms() {
+}
+
+extern "C" OPENMM_EXPORT_KSTEP void registerKernelFactories() {
+    // The CPU platform keeps its positions, velocities and constraints as the Reference platform does.
+    for (int i = 0; i < Platform::getNumPlatforms(); i++) {
+        Platform& platform = Platform::getPlatform(i);
+        if (dynamic_cast<ReferencePlatform*>(&platform) != NULL)
+            platform.registerKernelFactory(IntegrateKStepStepKernel::Name(), new ReferenceKStepKernelFactory());
+    }
+}

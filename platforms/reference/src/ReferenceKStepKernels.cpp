@@ -1,0 +1,191 @@
+#include "ReferenceKStepKernels.h"
+#include "openmmkstep/KStepIntegrator.h"
+#include "openmmkstep/internal/UnitConstants.h"
+#include "openmm/reference/ReferenceConstraints.h"
+#include "openmm/reference/ReferencePlatform.h"
+#include <cmath>
+#include <istream>
+#include <ostream>
+#include <random>
+
+using namespace OpenMMKStep;
+using namespace OpenMM;
+using namespace std;
+
+static ReferencePlatform::PlatformData& getData(ContextImpl& context) {
+    return *reinterpret_cast<ReferencePlatform::PlatformData*>(context.getPlatformData());
+}
+
+void ReferenceIntegrateKStepStepKernel::initialize(const System& system, const KStepIntegrator& integrator) {
+    int numParticles = system.getNumParticles();
+    hasConstraints = (system.getNumConstraints() > 0);
+    hasVirtualSites = false;
+    masses.resize(numParticles);
+    inverseMasses.resize(numParticles);
+    for (int i = 0; i < numParticles; i++) {
+        masses[i] = system.getParticleMass(i);
+        inverseMasses[i] = (masses[i] == 0 ? 0 : 1/masses[i]);
+        hasVirtualSites |= system.isVirtualSite(i);
+    }
+    for (auto& slot : slots)
+        slot.resize(numParticles);
+    newPositions.resize(numParticles);
+    int seed = integrator.getRandomNumberSeed();
+    init_gen_rand(seed == 0 ? random_device{}() : (unsigned int) seed, random);
+    nextGaussianIsValid = false;
+}
+
+void ReferenceIntegrateKStepStepKernel::setForces(ContextImpl& context, ForceSlot slot, double scale) {
+    vector<Vec3>& forces = *getData(context).forces;
+    for (size_t i = 0; i < forces.size(); i++)
+        slots[slot][i] = forces[i]*scale;
+}
+
+void ReferenceIntegrateKStepStepKernel::addForces(ContextImpl& context, ForceSlot slot) {
+    vector<Vec3>& forces = *getData(context).forces;
+    for (size_t i = 0; i < forces.size(); i++)
+        slots[slot][i] += forces[i];
+}
+
+void ReferenceIntegrateKStepStepKernel::kick(ContextImpl& context, ForceSlot slot, double interval) {
+    vector<Vec3>& velocities = *getData(context).velocities;
+    vector<Vec3>& forces = slots[slot];
+    for (size_t i = 0; i < velocities.size(); i++)
+        velocities[i] += forces[i]*(interval*inverseMasses[i]);
+}
+
+void ReferenceIntegrateKStepStepKernel::drift(ContextImpl& context, double stepSize, double friction, double temperature, double tolerance) {
+    if (friction == 0)
+        move(context, stepSize, tolerance);
+    else {
+        move(context, 0.5*stepSize, tolerance);
+        randomizeVelocities(context, stepSize, friction, temperature);
+        move(context, 0.5*stepSize, tolerance);
+    }
+    if (hasVirtualSites)
+        context.computeVirtualSites();
+}
+
+/**
+ * x += interval v, followed by the constraints: the displacement they cause is also added to the velocities (RATTLE).
+ */
+void ReferenceIntegrateKStepStepKernel::move(ContextImpl& context, double interval, double tolerance) {
+    ReferencePlatform::PlatformData& data = getData(context);
+    vector<Vec3>& positions = *data.positions;
+    vector<Vec3>& velocities = *data.velocities;
+    if (!hasConstraints) {
+        for (size_t i = 0; i < positions.size(); i++)
+            if (inverseMasses[i] != 0)
+                positions[i] += velocities[i]*interval;
+        return;
+    }
+    for (size_t i = 0; i < positions.size(); i++)
+        newPositions[i] = (inverseMasses[i] == 0 ? positions[i] : positions[i]+velocities[i]*interval);
+    data.constraints->apply(positions, newPositions, inverseMasses, tolerance);
+    double scale = 1/interval;
+    for (size_t i = 0; i < positions.size(); i++)
+        if (inverseMasses[i] != 0) {
+            velocities[i] = (newPositions[i]-positions[i])*scale;
+            positions[i] = newPositions[i];
+        }
+}
+
+/**
+ * An exact Ornstein-Uhlenbeck step.
+ */
+void ReferenceIntegrateKStepStepKernel::randomizeVelocities(ContextImpl& context, double interval, double friction, double temperature) {
+    vector<Vec3>& velocities = *getData(context).velocities;
+    double decay = exp(-friction*interval);
+    double noise = sqrt(GAS_CONSTANT*temperature*(1-decay*decay));
+    for (size_t i = 0; i < velocities.size(); i++)
+        if (inverseMasses[i] != 0) {
+            double scale = noise*sqrt(inverseMasses[i]);
+            double x = gaussian(), y = gaussian(), z = gaussian();
+            velocities[i] = velocities[i]*decay+Vec3(x, y, z)*scale;
+        }
+}
+
+double ReferenceIntegrateKStepStepKernel::gaussian() {
+    // The polar form of the Box-Muller transformation.
+    if (nextGaussianIsValid) {
+        nextGaussianIsValid = false;
+        return nextGaussian;
+    }
+    double x, y, r2;
+    do {
+        x = 2*genrand_real2(random)-1;
+        y = 2*genrand_real2(random)-1;
+        r2 = x*x+y*y;
+    } while (r2 >= 1 || r2 == 0);
+    double multiplier = sqrt(-2*log(r2)/r2);
+    nextGaussian = y*multiplier;
+    nextGaussianIsValid = true;
+    return x*multiplier;
+}
+
+void ReferenceIntegrateKStepStepKernel::constrainVelocities(ContextImpl& context, double tolerance) {
+    ReferencePlatform::PlatformData& data = getData(context);
+    if (hasConstraints)
+        data.constraints->applyToVelocities(*data.positions, *data.velocities, inverseMasses, tolerance);
+}
+
+void ReferenceIntegrateKStepStepKernel::saveState(ContextImpl& context) {
+    ReferencePlatform::PlatformData& data = getData(context);
+    savedPositions = *data.positions;
+    savedVelocities = *data.velocities;
+    for (int i = 0; i < 2; i++)
+        savedSlots[i] = slots[i];
+}
+
+void ReferenceIntegrateKStepStepKernel::restoreState(ContextImpl& context, double velocityScale) {
+    ReferencePlatform::PlatformData& data = getData(context);
+    *data.positions = savedPositions;
+    for (size_t i = 0; i < savedVelocities.size(); i++)
+        (*data.velocities)[i] = savedVelocities[i]*velocityScale;
+    for (int i = 0; i < 2; i++)
+        slots[i] = savedSlots[i];
+}
+
+bool ReferenceIntegrateKStepStepKernel::isStateFinite(ContextImpl& context) {
+    ReferencePlatform::PlatformData& data = getData(context);
+    for (auto* list : {data.positions, data.velocities})
+        for (const Vec3& v : *list)
+            if (!isfinite(v[0]) || !isfinite(v[1]) || !isfinite(v[2]))
+                return false;
+    return true;
+}
+
+double ReferenceIntegrateKStepStepKernel::computeKineticEnergy(ContextImpl& context, double timeShift, double tolerance) {
+    ReferencePlatform::PlatformData& data = getData(context);
+    shiftedVelocities = *data.velocities;
+    if (timeShift != 0) {
+        for (size_t i = 0; i < shiftedVelocities.size(); i++)
+            shiftedVelocities[i] += slots[Fast][i]*(timeShift*inverseMasses[i]);
+        if (hasConstraints)
+            data.constraints->applyToVelocities(*data.positions, shiftedVelocities, inverseMasses, tolerance);
+    }
+    double energy = 0;
+    for (size_t i = 0; i < shiftedVelocities.size(); i++)
+        energy += 0.5*masses[i]*shiftedVelocities[i].dot(shiftedVelocities[i]);
+    return energy;
+}
+
+void ReferenceIntegrateKStepStepKernel::pushForces(ContextImpl& context) {
+    savedForces = *getData(context).forces;
+}
+
+void ReferenceIntegrateKStepStepKernel::popForces(ContextImpl& context) {
+    *getData(context).forces = savedForces;
+}
+
+void ReferenceIntegrateKStepStepKernel::createCheckpoint(ContextImpl& context, ostream& stream) const {
+    stream.write((const char*) &nextGaussianIsValid, sizeof(bool));
+    stream.write((const char*) &nextGaussian, sizeof(double));
+    random.createCheckpoint(stream);
+}
+
+void ReferenceIntegrateKStepStepKernel::loadCheckpoint(ContextImpl& context, istream& stream) {
+    stream.read((char*) &nextGaussianIsValid, sizeof(bool));
+    stream.read((char*) &nextGaussian, sizeof(double));
+    random.loadCheckpoint(stream);
+}

@@ -1,0 +1,47 @@
+#ifndef OPENMMKSTEP_REFERENCEKSTEPKERNELS_H_
+#define OPENMMKSTEP_REFERENCEKSTEPKERNELS_H_
+
+#include "openmmkstep/KStepKernels.h"
+#include "openmm/Vec3.h"
+#include "sfmt/SFMT.h"
+#include <vector>
+
+namespace OpenMMKStep {
+
+/**
+ * The double precision implementation of IntegrateKStepStepKernel; it also serves the CPU platform.
+ */
+class ReferenceIntegrateKStepStepKernel : public IntegrateKStepStepKernel {
+public:
+    ReferenceIntegrateKStepStepKernel(std::string name, const OpenMM::Platform& platform) :
+            IntegrateKStepStepKernel(name, platform), nextGaussian(0), nextGaussianIsValid(false) {
+    }
+    void initialize(const OpenMM::System& system, const KStepIntegrator& integrator) override;
+    void setForces(OpenMM::ContextImpl& context, ForceSlot slot, double scale) override;
+    void addForces(OpenMM::ContextImpl& context, ForceSlot slot) override;
+    void kick(OpenMM::ContextImpl& context, ForceSlot slot, double interval) override;
+    void drift(OpenMM::ContextImpl& context, double stepSize, double friction, double temperature, double tolerance) override;
+    void constrainVelocities(OpenMM::ContextImpl& context, double tolerance) override;
+    void saveState(OpenMM::ContextImpl& context) override;
+    void restoreState(OpenMM::ContextImpl& context, double velocityScale) override;
+    bool isStateFinite(OpenMM::ContextImpl& context) override;
+    double computeKineticEnergy(OpenMM::ContextImpl& context, double timeShift, double tolerance) override;
+    void pushForces(OpenMM::ContextImpl& context) override;
+    void popForces(OpenMM::ContextImpl& context) override;
+    void createCheckpoint(OpenMM::ContextImpl& context, std::ostream& stream) const override;
+    void loadCheckpoint(OpenMM::ContextImpl& context, std::istream& stream) override;
+private:
+    void move(OpenMM::ContextImpl& context, double interval, double tolerance);
+    void randomizeVelocities(OpenMM::ContextImpl& context, double interval, double friction, double temperature);
+    double gaussian();
+    bool hasConstraints, hasVirtualSites;
+    std::vector<double> masses, inverseMasses;
+    std::vector<OpenMM::Vec3> slots[2], savedSlots[2], savedPositions, savedVelocities, savedForces, newPositions, shiftedVelocities;
+    mutable OpenMM_SFMT::SFMT random;
+    double nextGaussian;
+    bool nextGaussianIsValid;
+};
+
+} // namespace OpenMMKStep
+
+#endif /*OPENMMKSTEP_REFERENCEKSTEPKERNELS_H_*/

@@ -1,0 +1,72 @@
+#include "exports.h"
+#include "openmm_interop.h"
+#include "openmmkstep/KStepModelForce.h"
+#include "openmmkstep/XtbForce.h"
+#include <pybind11/stl.h>
+
+namespace py = pybind11;
+using namespace OpenMMKStep;
+using namespace std;
+
+static void exportQMRegionForce(py::module_& m) {
+    typedef QMRegionForce F;
+    m.def("QMRegionForce_getNumParticles", method<F>(&F::getNumParticles));
+    m.def("QMRegionForce_getParticles", method<F>(&F::getParticles));
+    m.def("QMRegionForce_addEmbeddingCharge", method<F>(&F::addEmbeddingCharge));
+    m.def("QMRegionForce_getNumEmbeddingCharges", method<F>(&F::getNumEmbeddingCharges));
+    m.def("QMRegionForce_getEmbeddingChargeParameters", [](py::object self, int index) {
+        int particle, atomicNumber;
+        double charge;
+        unwrap<F>(self).getEmbeddingChargeParameters(index, particle, charge, atomicNumber);
+        return make_tuple(particle, charge, atomicNumber);
+    });
+    m.def("QMRegionForce_setEmbeddingChargeParameters", method<F>(&F::setEmbeddingChargeParameters));
+    m.def("QMRegionForce_getFixedCharge", method<F>(&F::getFixedCharge));
+    m.def("QMRegionForce_setFixedCharge", method<F>(&F::setFixedCharge));
+    m.def("QMRegionForce_updateParametersInContext", [](py::object self, py::object context) {
+        unwrap<F>(self).updateParametersInContext(contextOf(context));
+    });
+}
+
+static void exportXtbForce(py::module_& m) {
+    typedef XtbForce F;
+    m.def("XtbForce_create", [](const string& method, const vector<int>& particles, const vector<int>& numbers, int charge, int multiplicity) {
+        return park(new XtbForce(method, particles, numbers, charge, multiplicity));
+    });
+    m.def("XtbForce_isInstance", [](py::object force) { return tryUnwrap<F>(force) != NULL; });
+    m.def("XtbForce_setLibraryPath", &XtbForce::setLibraryPath);
+    m.def("XtbForce_getMethod", method<F>(&F::getMethod));
+    m.def("XtbForce_getAtomicNumbers", method<F>(&F::getAtomicNumbers));
+    m.def("XtbForce_getCharge", method<F>(&F::getCharge));
+    m.def("XtbForce_getMultiplicity", method<F>(&F::getMultiplicity));
+    m.def("XtbForce_getAccuracy", method<F>(&F::getAccuracy));
+    m.def("XtbForce_setAccuracy", method<F>(&F::setAccuracy));
+    m.def("XtbForce_getElectronicTemperature", method<F>(&F::getElectronicTemperature));
+    m.def("XtbForce_setElectronicTemperature", method<F>(&F::setElectronicTemperature));
+    m.def("XtbForce_getMaxIterations", method<F>(&F::getMaxIterations));
+    m.def("XtbForce_setMaxIterations", method<F>(&F::setMaxIterations));
+    m.def("XtbForce_getNumThreads", method<F>(&F::getNumThreads));
+    m.def("XtbForce_setNumThreads", method<F>(&F::setNumThreads));
+    m.def("XtbForce_getPartialCharges", [](py::object self, py::object context) {
+        vector<double> charges;
+        unwrap<F>(self).getPartialCharges(contextOf(context), charges);
+        return charges;
+    });
+}
+
+static void exportKStepModelForce(py::module_& m) {
+    typedef KStepModelForce F;
+    m.def("KStepModelForce_create", [](const string& file, const vector<int>& particles) {
+        return park(new KStepModelForce(file, particles));
+    });
+    m.def("KStepModelForce_isInstance", [](py::object force) { return tryUnwrap<F>(force) != NULL; });
+    m.def("KStepModelForce_getModelData", [](py::object self) { return py::bytes(unwrap<F>(self).getModelData()); });
+    m.def("KStepModelForce_getCorrectorForceGroup", method<F>(&F::getCorrectorForceGroup));
+    m.def("KStepModelForce_setCorrectorForceGroup", method<F>(&F::setCorrectorForceGroup));
+}
+
+void exportForces(py::module_& m) {
+    exportQMRegionForce(m);
+    exportXtbForce(m);
+    exportKStepModelForce(m);
+}

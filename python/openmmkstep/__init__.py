@@ -1,0 +1,25 @@
+"""openmmkstep: QM/MM molecular dynamics in OpenMM that calls the quantum method once every k steps."""
+
+from ._load import check_installation, load_bindings
+
+load_bindings()
+
+from .contract import ModelContract, readContract, saveModel  # noqa: E402
+from .forces import KStepModelForce, QMRegionForce, XtbForce, cast  # noqa: E402
+from .integrator import KStepIntegrator  # noqa: E402
+from .qmmm import createQMMMSystem  # noqa: E402
+
+__version__ = load_bindings().version
+
+__all__ = [
+    "KStepIntegrator",
+    "KStepModelForce",
+    "ModelContract",
+    "QMRegionForce",
+    "XtbForce",
+    "cast",
+    "check_installation",
+    "createQMMMSystem",
+    "readContract",
+    "saveModel",
+]

@@ -1,0 +1,224 @@
+"""The k-step model contract: what a model file says about itself, and the file that carries it.
+
+A model is a TorchScript file (a ZIP archive) with the contract as the extra file ``kstep_contract.xml``. The contract is
+XML that OpenMM's XmlSerializer can read, so that the C++ code needs no parser of its own. Reading it runs nothing of the
+model's code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import xml.etree.ElementTree as ET
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ._load import load_torch
+
+CONTRACT_FILE = "kstep_contract.xml"
+CONTRACT_VERSION = 1
+_MAX_CONTRACT_BYTES = 1_000_000
+_UNITS = {"length": "nm", "energy": "kJ/mol", "charge": "e", "time": "ps"}
+_INPUTS = {"potential": [("positions",), ("positions", "phi")], "jump": [("positions", "velocities"), ("positions", "velocities", "forces")]}
+_OUTPUTS = {"potential": [("energy",), ("energy", "forces"), ("energy", "forces", "charges")], "jump": [("displacements", "velocity_changes")]}
+
+
+@dataclass
+class ModelContract:
+    """What a k-step model is, takes and returns.
+
+    Units are nm, kJ/mol, e, ps, and kJ/mol/e for the potential. A *potential* is called as ``forward(positions)`` or
+    ``forward(positions, phi)`` with float64 tensors of shapes (n, 3) and (n,), and returns the energy (a scalar), or
+    (energy, forces) or (energy, forces, charges) with forces = -dE/dpositions at constant phi (n, 3) and charges =
+    dE/dphi (n,). phi_a = k_e sum_j Q_j / sqrt(R_aj^2 + d_a^2) is the potential of the embedding charges Q_j at atom a.
+
+    Parameters
+    ----------
+    species : sequence of int
+        atomic numbers of the atoms, in order
+    kind : str
+        'potential' or 'jump'
+    inputs, outputs : sequence of str
+        ('positions',) or ('positions', 'phi'); ('energy',), ('energy', 'forces') or ('energy', 'forces', 'charges')
+    dampingLengths : sequence of float, optional
+        d_a for each atom (nm), required with phi input
+    method : str
+        level of theory the model was trained on, such as 'GFN2-xTB'
+    charge, multiplicity : int
+        of the molecule
+    hardnessElement : int, optional
+        element of the embedding charges in training (see XtbForce.addEmbeddingCharge()), required with phi input
+    k, dt : int, float, optional
+        base steps covered by a jump model and its base step (ps); None for potentials
+    cutoff : float, optional
+        distance (nm) beyond which atoms do not interact; None if there is none
+    trainingTemperatures : sequence of float
+        temperatures (K) of the training data: the region of validity
+    versions : dict
+        versions of the software that made the model
+
+    Raises
+    ------
+    ValueError
+        If the fields contradict each other; the message says what was expected.
+    """
+
+    species: Sequence[int]
+    kind: str = "potential"
+    inputs: Sequence[str] = ("positions",)
+    outputs: Sequence[str] = ("energy",)
+    dampingLengths: Sequence[float] | None = None
+    method: str = "GFN2-xTB"
+    charge: int = 0
+    multiplicity: int = 1
+    hardnessElement: int | None = None
+    k: int | None = None
+    dt: float | None = None
+    cutoff: float | None = None
+    trainingTemperatures: Sequence[float] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.species = tuple(int(n) for n in self.species)
+        self.inputs, self.outputs = tuple(self.inputs), tuple(self.outputs)
+        self.trainingTemperatures = tuple(float(t) for t in self.trainingTemperatures)
+        if self.dampingLengths is not None:
+            self.dampingLengths = tuple(float(d) for d in self.dampingLengths)
+        if self.kind not in _INPUTS:
+            raise ValueError(f"The kind of a model must be 'potential' or 'jump', found {self.kind!r}.")
+        for name, allowed in (("inputs", _INPUTS[self.kind]), ("outputs", _OUTPUTS[self.kind])):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"The {name} of a {self.kind} model must be one of {allowed}, found {getattr(self, name)}.")
+        if not self.species or not all(1 <= n <= 86 for n in self.species):
+            raise ValueError("A contract needs the atomic number (1-86) of every atom.")
+        if "phi" in self.inputs:
+            if self.dampingLengths is None or len(self.dampingLengths) != len(self.species) or min(self.dampingLengths) <= 0:
+                raise ValueError(f"A model with phi input needs a positive damping length for each of its {len(self.species)} atoms.")
+            if self.hardnessElement is None:
+                raise ValueError("A model with phi input needs the hardness element of the charges it was trained with.")
+            if self.outputs == ("energy", "forces"):
+                raise ValueError("A model with phi input that returns forces must return charges (dE/dphi) too.")
+        elif "charges" in self.outputs:
+            raise ValueError("Charges are dE/dphi: only a model with phi input can return them.")
+        if self.kind == "jump" and (self.k is None or self.dt is None):
+            raise ValueError("A jump model must declare its k and dt.")
+
+    def toXml(self) -> str:
+        """Write the contract as XML."""
+        root = ET.Element("KStepContract", type="KStepModelContract", version=str(CONTRACT_VERSION), kind=self.kind)
+        ET.SubElement(root, "Units", _UNITS)
+        for tag, names in (("Input", self.inputs), ("Output", self.outputs)):
+            parent = ET.SubElement(root, tag + "s")
+            for name in names:
+                ET.SubElement(parent, tag, name=name)
+        atoms = ET.SubElement(root, "Atoms")
+        for i, number in enumerate(self.species):
+            atom = ET.SubElement(atoms, "Atom", number=str(number))
+            if self.dampingLengths is not None:
+                atom.set("dampingLength", repr(self.dampingLengths[i]))
+        theory = {"method": self.method, "charge": str(self.charge), "multiplicity": str(self.multiplicity)}
+        if self.hardnessElement is not None:
+            theory["hardnessElement"] = str(self.hardnessElement)
+        ET.SubElement(root, "LevelOfTheory", theory)
+        if self.kind == "jump":
+            ET.SubElement(root, "Jump", k=str(self.k), dt=repr(float(self.dt)))
+        if self.cutoff is not None:
+            ET.SubElement(root, "Cutoff", distance=repr(float(self.cutoff)))
+        training = ET.SubElement(root, "Training")
+        for temperature in self.trainingTemperatures:
+            ET.SubElement(training, "Temperature", value=repr(temperature))
+        versions = ET.SubElement(root, "Versions")
+        for name, version in self.versions.items():
+            ET.SubElement(versions, "Software", name=name, version=str(version))
+        ET.indent(root)
+        return ET.tostring(root, encoding="unicode")
+
+    @classmethod
+    def fromXml(cls, text: str) -> ModelContract:
+        """Read a contract.
+
+        Raises
+        ------
+        ValueError
+            If the text is malformed, of an unknown version or in other units, or contradicts itself.
+        """
+        try:
+            root = ET.fromstring(text)
+            if root.get("type") != "KStepModelContract" or root.get("version") != str(CONTRACT_VERSION):
+                raise ValueError(f"expected a KStepModelContract of version {CONTRACT_VERSION}, found {root.get('type')} {root.get('version')}")
+            if root.find("Units").attrib != _UNITS:
+                raise ValueError(f"expected the units {_UNITS}, found {root.find('Units').attrib}")
+            atoms, theory, jump, cutoff = (root.find(tag) for tag in ("Atoms", "LevelOfTheory", "Jump", "Cutoff"))
+            inputs = [e.get("name") for e in root.find("Inputs")]
+            hardness = theory.get("hardnessElement")
+            return cls(
+                species=[int(a.get("number")) for a in atoms],
+                kind=root.get("kind"),
+                inputs=inputs,
+                outputs=[e.get("name") for e in root.find("Outputs")],
+                dampingLengths=[float(a.get("dampingLength")) for a in atoms] if "phi" in inputs else None,
+                method=theory.get("method"),
+                charge=int(theory.get("charge")),
+                multiplicity=int(theory.get("multiplicity")),
+                hardnessElement=None if hardness is None else int(hardness),
+                k=None if jump is None else int(jump.get("k")),
+                dt=None if jump is None else float(jump.get("dt")),
+                cutoff=None if cutoff is None else float(cutoff.get("distance")),
+                trainingTemperatures=[float(t.get("value")) for t in root.find("Training")],
+                versions={s.get("name"): s.get("version") for s in root.find("Versions")},
+            )
+        except (ET.ParseError, AttributeError, TypeError, ValueError) as e:
+            raise ValueError(f"The contract in the model file cannot be used: {e}") from e
+
+
+def saveModel(module, path: str | os.PathLike, contract: ModelContract) -> None:
+    """Write a k-step model: TorchScript with its contract.
+
+    Parameters
+    ----------
+    module : torch.nn.Module or torch.jit.ScriptModule
+        the model; a plain module is scripted. Its ``forward`` takes what the contract's inputs say
+    path : str or path
+        the file to write, by convention ``*.pt``
+    contract : ModelContract
+        versions of torch and openmmkstep are added to it where missing
+
+    Raises
+    ------
+    ValueError
+        If ``forward`` takes another number of arguments than the contract has inputs.
+    """
+    torch = load_torch()
+    if not isinstance(module, torch.jit.ScriptModule):
+        module = torch.jit.script(module)
+    found = len(module.forward.schema.arguments) - 1
+    if found != len(contract.inputs):
+        raise ValueError(f"The contract's inputs are {contract.inputs}, but forward() takes {found} argument(s).")
+    versions = {"torch": torch.__version__, "openmmkstep": importlib.metadata.version("openmmkstep"), **contract.versions}
+    text = dataclasses.replace(contract, versions=versions).toXml()
+    torch.jit.save(module, os.fspath(path), _extra_files={CONTRACT_FILE: text})
+
+
+def readContract(path: str | os.PathLike) -> ModelContract:
+    """Read the contract of a model file without running any of its code; torch is not needed.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a TorchScript file, is truncated, or carries no contract or one that cannot be used.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [i for i in archive.infolist() if i.filename.endswith(f"/extra/{CONTRACT_FILE}")]
+            if len(entries) != 1:
+                raise ValueError(f"The model file '{path}' carries no contract; write models with openmmkstep.saveModel(), which adds one.")
+            if entries[0].file_size > _MAX_CONTRACT_BYTES:
+                raise ValueError(f"The contract in '{path}' is larger than {_MAX_CONTRACT_BYTES} bytes; the file is not what saveModel() wrote.")
+            text = archive.read(entries[0]).decode()
+    except (zipfile.BadZipFile, UnicodeDecodeError) as e:
+        raise ValueError(f"'{path}' is not a TorchScript file, or it is truncated or corrupt ({e}).") from e
+    return ModelContract.fromXml(text)

@@ -1,0 +1,234 @@
+"""XtbForce and KStepModelForce: real OpenMM forces, with OpenMM's naming."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import openmm
+from openmm import unit
+
+from . import _openmmkstep as _c
+from ._load import load_torch
+from ._units import CHARGE, KELVIN, strip
+
+
+class QMRegionForce(openmm.Force):
+    """What XtbForce and KStepModelForce share: the particles of the QM region and the point charges around it.
+
+    The embedding charges Q_j polarize the QM region. The fixed charges q_a of the QM particles define the subtractive
+    term -k_e sum_j sum_a q_a Q_j / R_aj, which removes the Coulomb interaction that a NonbondedForce holds between
+    the two already. With all fixed charges at their default of 0 the embedding is plain. Non-periodic.
+    """
+
+    def __init__(self, *args, **kwargs):
+        raise TypeError("QMRegionForce is abstract; create an XtbForce or a KStepModelForce.")
+
+    def getNumParticles(self) -> int:
+        """Get the number of particles in the QM region."""
+        return _c.QMRegionForce_getNumParticles(self)
+
+    def getParticles(self) -> list[int]:
+        """Get the indices of the particles in the QM region."""
+        return _c.QMRegionForce_getParticles(self)
+
+    def addEmbeddingCharge(self, particle: int, charge, atomicNumber: int = 10) -> int:
+        """Add a point charge that polarizes the QM region.
+
+        Parameters
+        ----------
+        particle : int
+            index in the System of the particle that carries the charge; not in the QM region
+        charge : float or Quantity
+            the charge Q_j (e)
+        atomicNumber : int
+            the element (1-86) whose chemical hardness damps the interaction at short range; one uniform element for
+            all charges is right: neon for GFN2-xTB, helium (2) for GFN1-xTB
+
+        Returns
+        -------
+        int
+            the index of the charge that was added
+        """
+        return _c.QMRegionForce_addEmbeddingCharge(self, particle, strip(charge, CHARGE), atomicNumber)
+
+    def getNumEmbeddingCharges(self) -> int:
+        """Get the number of embedding charges."""
+        return _c.QMRegionForce_getNumEmbeddingCharges(self)
+
+    def getEmbeddingChargeParameters(self, index: int) -> tuple[int, unit.Quantity, int]:
+        """Get (particle, charge, atomicNumber) of an embedding charge; see addEmbeddingCharge()."""
+        particle, charge, number = _c.QMRegionForce_getEmbeddingChargeParameters(self, index)
+        return particle, charge * CHARGE, number
+
+    def setEmbeddingChargeParameters(self, index: int, particle: int, charge, atomicNumber: int) -> None:
+        """Set the parameters of an embedding charge; see addEmbeddingCharge()."""
+        _c.QMRegionForce_setEmbeddingChargeParameters(self, index, particle, strip(charge, CHARGE), atomicNumber)
+
+    def getFixedCharge(self, index: int) -> unit.Quantity:
+        """Get the fixed charge of a QM particle, given its index within the QM region."""
+        return _c.QMRegionForce_getFixedCharge(self, index) * CHARGE
+
+    def setFixedCharge(self, index: int, charge) -> None:
+        """Set the fixed charge (e) of a QM particle, given its index within the QM region."""
+        _c.QMRegionForce_setFixedCharge(self, index, strip(charge, CHARGE))
+
+    def updateParametersInContext(self, context: openmm.Context) -> None:
+        """Copy the embedding charges and fixed charges to a Context. Particles and elements cannot be changed so."""
+        _c.QMRegionForce_updateParametersInContext(self, context)
+
+
+class XtbForce(QMRegionForce):
+    """The energy of a QM region by extended tight binding (libxtb), in the field of embedding charges.
+
+    E = E_xTB(x_QM; {Q_j at x_j}) - k_e sum_j sum_a q_a Q_j / R_aj, with forces on every QM particle and every
+    embedding charge. The QM region is one molecule. Needs libxtb when a Context is created (``pip install xtb``).
+
+    Parameters
+    ----------
+    method : str
+        'GFN1-xTB', 'GFN2-xTB' or 'GFN-FF'
+    particles : sequence of int
+        indices of the particles in the QM region
+    atomicNumbers : sequence of int
+        the element of each of them (1-86), in the same order
+    charge : int
+        total charge of the QM region (e)
+    multiplicity : int
+        spin multiplicity 2S+1 of the QM region
+
+    Raises
+    ------
+    OpenMMException
+        For an unknown method or element, lists of different lengths, repeated particles, or a multiplicity that the
+        number of electrons does not allow. In dynamics: if the SCF fails from a warm and a cold start.
+    """
+
+    def __init__(self, method: str, particles: Sequence[int], atomicNumbers: Sequence[int], charge: int = 0, multiplicity: int = 1):
+        charge = int(strip(charge, CHARGE))
+        xml = _c.XtbForce_create(method, [int(i) for i in particles], [int(n) for n in atomicNumbers], charge, multiplicity)
+        self.this = openmm.XmlSerializer.deserialize(xml).this
+
+    def getMethod(self) -> str:
+        """Get the method: 'GFN1-xTB', 'GFN2-xTB' or 'GFN-FF'."""
+        return _c.XtbForce_getMethod(self)
+
+    def getAtomicNumbers(self) -> list[int]:
+        """Get the atomic number of each particle in the QM region."""
+        return _c.XtbForce_getAtomicNumbers(self)
+
+    def getCharge(self) -> int:
+        """Get the total charge of the QM region (e)."""
+        return _c.XtbForce_getCharge(self)
+
+    def getMultiplicity(self) -> int:
+        """Get the spin multiplicity 2S+1 of the QM region."""
+        return _c.XtbForce_getMultiplicity(self)
+
+    def getAccuracy(self) -> float:
+        """Get the accuracy of the SCF: a factor on libxtb's own thresholds, smaller is tighter."""
+        return _c.XtbForce_getAccuracy(self)
+
+    def setAccuracy(self, accuracy: float) -> None:
+        """Set the accuracy of the SCF. The default, 0.2, conserves energy in dynamics; libxtb's own 1.0 drifts."""
+        _c.XtbForce_setAccuracy(self, accuracy)
+
+    def getElectronicTemperature(self) -> unit.Quantity:
+        """Get the electronic temperature of the Fermi smearing."""
+        return _c.XtbForce_getElectronicTemperature(self) * KELVIN
+
+    def setElectronicTemperature(self, temperature) -> None:
+        """Set the electronic temperature of the Fermi smearing (K); the default is libxtb's 300 K."""
+        _c.XtbForce_setElectronicTemperature(self, strip(temperature, KELVIN))
+
+    def getMaxIterations(self) -> int:
+        """Get the largest number of SCF iterations."""
+        return _c.XtbForce_getMaxIterations(self)
+
+    def setMaxIterations(self, iterations: int) -> None:
+        """Set the largest number of SCF iterations; the default is 250."""
+        _c.XtbForce_setMaxIterations(self, iterations)
+
+    def getNumThreads(self) -> int:
+        """Get the number of threads that libxtb uses."""
+        return _c.XtbForce_getNumThreads(self)
+
+    def setNumThreads(self, threads: int) -> None:
+        """Set the number of threads that libxtb uses; the default, 1, is the fastest below about 100 QM atoms."""
+        _c.XtbForce_setNumThreads(self, threads)
+
+    def getPartialCharges(self, context: openmm.Context) -> unit.Quantity:
+        """Get the Mulliken charge of each QM particle at the Context's current positions."""
+        return _c.XtbForce_getPartialCharges(self, context) * CHARGE
+
+
+class KStepModelForce(QMRegionForce):
+    """A k-step model that is a potential: a TorchScript file with a contract (see ModelContract and saveModel()).
+
+    U = U_model(x_QM, phi) - k_e sum_j sum_a q_a Q_j / R_aj, where phi_a is the damped potential of the embedding
+    charges at QM particle a, if the contract has that input. It stands in for the corrector: in a System that also
+    holds a force in the corrector's force group, it contributes nothing to an evaluation that includes that group.
+    Needs torch.
+
+    Parameters
+    ----------
+    model : str or path
+        the model file; its bytes are read now and travel with this object when that is serialized
+    particles : sequence of int
+        indices of the particles in the QM region, in the order of the contract's species
+
+    Raises
+    ------
+    ImportError
+        If torch is missing or of another version than openmmkstep was built with.
+    OpenMMException
+        If the file cannot be read or the particles are repeated. When a Context is created: if the file is not a
+        TorchScript file with a contract, or the contract does not fit the System.
+    """
+
+    def __init__(self, model: str | os.PathLike, particles: Sequence[int]):
+        load_torch()
+        xml = _c.KStepModelForce_create(os.fspath(model), [int(i) for i in particles])
+        self.this = openmm.XmlSerializer.deserialize(xml).this
+
+    def getModelData(self) -> bytes:
+        """Get the bytes of the model file."""
+        return _c.KStepModelForce_getModelData(self)
+
+    def getCorrectorForceGroup(self) -> int:
+        """Get the force group of the corrector that this force stands in for."""
+        return _c.KStepModelForce_getCorrectorForceGroup(self)
+
+    def setCorrectorForceGroup(self, group: int) -> None:
+        """Set the force group of the corrector that this force stands in for; the default is 1."""
+        _c.KStepModelForce_setCorrectorForceGroup(self, group)
+
+
+def cast(object):
+    """Give an object that OpenMM returned as a plain Force or Integrator the methods of its own class.
+
+    System.getForce(), XmlSerializer.deserialize() and CompoundIntegrator.getIntegrator() return the base class for
+    plugin types.
+
+    Parameters
+    ----------
+    object : openmm.Force or openmm.Integrator
+
+    Returns
+    -------
+    XtbForce, KStepModelForce or KStepIntegrator
+        another view of the same object, with the same ownership; any other object is returned unchanged
+    """
+    from .integrator import KStepIntegrator
+
+    candidates = []
+    if isinstance(object, openmm.Force):
+        candidates = [(XtbForce, _c.XtbForce_isInstance), (KStepModelForce, _c.KStepModelForce_isInstance)]
+    elif isinstance(object, openmm.Integrator):
+        candidates = [(KStepIntegrator, _c.KStepIntegrator_isInstance)]
+    for cls, is_instance in candidates:
+        if not isinstance(object, cls) and is_instance(object):
+            view = cls.__new__(cls)
+            view.this = object.this
+            return view
+    return object

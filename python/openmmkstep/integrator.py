@@ -1,0 +1,147 @@
+"""KStepIntegrator: a real OpenMM integrator, with OpenMM's naming."""
+
+from __future__ import annotations
+
+import openmm
+from openmm import unit
+
+from . import _openmmkstep as _c
+from ._units import ENERGY, KELVIN, PER_PICOSECOND, PICOSECOND, strip
+
+
+class KStepIntegrator(openmm.Integrator):
+    """Integrates QM/MM dynamics on a cheap Hamiltonian for k base steps, then corrects with one xTB call.
+
+    The forces of a System are divided by force group: the corrector (group 1), the model (group 2), and the rest,
+    which is common. With D = U_corrector - U_model the schemes are
+
+    'impulse'
+        half a kick with h (F_corrector - F_model), k inner steps on common and model, half a kick (r-RESPA). For
+        dynamics. Without a model it is plain RESPA between the corrector and the rest.
+    'metropolis'
+        k inner steps are a proposal, accepted with probability min(1, exp(-dD/kT)), with extra chances before all
+        velocities are reversed. For sampling: exact for any model, but not dynamics.
+
+    One step() is one macro-step: the step count grows by 1 and the time by h = k dt (in 'metropolis' by h for every
+    test that was made). getStepSize() is h. When a step fails, the Context keeps the state from before that step.
+
+    Parameters
+    ----------
+    baseStepSize : float or Quantity
+        the base step dt (ps)
+    k : int
+        base steps per macro-step
+    scheme : str
+        'impulse' or 'metropolis'
+    temperature : float or Quantity, optional
+        the temperature (K); required for 'metropolis', and for 'impulse' with friction
+    friction : float or Quantity, optional
+        the friction (1/ps); by default 0 for 'impulse' and 1/ps for 'metropolis'. Without friction the inner steps
+        are velocity Verlet, with it BAOAB.
+
+    Raises
+    ------
+    OpenMMException
+        For an unknown scheme or settings that do not fit together. When a Context is created: if there is no force
+        in the corrector's group, no model where the scheme needs one, or a model in another group.
+    """
+
+    def __init__(self, baseStepSize, k: int, scheme: str = "impulse", temperature=None, friction=None):
+        # The C++ constructor takes a negative friction for "the scheme's default"; a user's is an error.
+        number = -1.0 if friction is None else strip(friction, PER_PICOSECOND)
+        if friction is not None and not number >= 0:
+            raise openmm.OpenMMException(f"KStepIntegrator: the friction must not be negative, found {friction}.")
+        xml = _c.KStepIntegrator_create(
+            strip(baseStepSize, PICOSECOND), k, scheme, 0.0 if temperature is None else strip(temperature, KELVIN), number
+        )
+        self.this = openmm.XmlSerializer.deserialize(xml).this
+
+    def getBaseStepSize(self) -> unit.Quantity:
+        """Get the base step dt."""
+        return _c.KStepIntegrator_getBaseStepSize(self) * PICOSECOND
+
+    def setBaseStepSize(self, size) -> None:
+        """Set the base step dt (ps)."""
+        _c.KStepIntegrator_setBaseStepSize(self, strip(size, PICOSECOND))
+
+    def getK(self) -> int:
+        """Get the number of base steps in a macro-step."""
+        return _c.KStepIntegrator_getK(self)
+
+    def setK(self, k: int) -> None:
+        """Set the number of base steps in a macro-step."""
+        _c.KStepIntegrator_setK(self, k)
+
+    def getScheme(self) -> str:
+        """Get the scheme: 'impulse' or 'metropolis'."""
+        return _c.KStepIntegrator_getScheme(self)
+
+    def getTemperature(self) -> unit.Quantity:
+        """Get the temperature; 0 where none was set."""
+        return _c.KStepIntegrator_getTemperature(self) * KELVIN
+
+    def setTemperature(self, temperature) -> None:
+        """Set the temperature (K)."""
+        _c.KStepIntegrator_setTemperature(self, strip(temperature, KELVIN))
+
+    def getFriction(self) -> unit.Quantity:
+        """Get the friction."""
+        return _c.KStepIntegrator_getFriction(self) * PER_PICOSECOND
+
+    def setFriction(self, friction) -> None:
+        """Set the friction (1/ps)."""
+        _c.KStepIntegrator_setFriction(self, strip(friction, PER_PICOSECOND))
+
+    def getRandomNumberSeed(self) -> int:
+        """Get the random number seed; 0 (the default) picks a new one for each Context."""
+        return _c.KStepIntegrator_getRandomNumberSeed(self)
+
+    def setRandomNumberSeed(self, seed: int) -> None:
+        """Set the random number seed. Takes effect for Contexts created afterwards."""
+        _c.KStepIntegrator_setRandomNumberSeed(self, seed)
+
+    def getCorrectorForceGroup(self) -> int:
+        """Get the force group of the corrector."""
+        return _c.KStepIntegrator_getCorrectorForceGroup(self)
+
+    def setCorrectorForceGroup(self, group: int) -> None:
+        """Set the force group of the corrector; the default is 1. Takes effect for Contexts created afterwards."""
+        _c.KStepIntegrator_setCorrectorForceGroup(self, group)
+
+    def getModelForceGroup(self) -> int:
+        """Get the force group of the model."""
+        return _c.KStepIntegrator_getModelForceGroup(self)
+
+    def setModelForceGroup(self, group: int) -> None:
+        """Set the force group of the model; the default is 2. Takes effect for Contexts created afterwards."""
+        _c.KStepIntegrator_setModelForceGroup(self, group)
+
+    def getExtraChances(self) -> int:
+        """Get the total number of tests that 'metropolis' makes before a flip."""
+        return _c.KStepIntegrator_getExtraChances(self)
+
+    def setExtraChances(self, chances: int) -> None:
+        """Set the total number of tests that 'metropolis' makes before a flip; the default is 4, 1 is the plain test."""
+        _c.KStepIntegrator_setExtraChances(self, chances)
+
+    def stepTo(self, time) -> None:
+        """Advance by whole macro-steps until the Context's time is at least the given one (ps)."""
+        _c.KStepIntegrator_stepTo(self, strip(time, PICOSECOND))
+
+    def getStatistics(self) -> dict:
+        """Get counts and averages since the Context was created or resetStatistics() was called.
+
+        Returns
+        -------
+        dict
+            macroSteps, chances (Metropolis tests), accepted, firstAccepted (at the first test), flips,
+            correctorCalls, and meanD and sdD: mean and standard deviation of D at the ends of macro-steps (Quantity)
+        """
+        statistics = _c.KStepIntegrator_getStatistics(self)
+        for name in ("meanD", "sdD"):
+            statistics[name] = statistics[name] * ENERGY
+        return statistics
+
+    def resetStatistics(self) -> None:
+        """Set all statistics to zero."""
+        _c.KStepIntegrator_resetStatistics(self)

@@ -1,0 +1,5 @@
+"""QM/MM set-up."""
+
+from .system import createQMMMSystem
+
+__all__ = ["createQMMMSystem"]

@@ -1,0 +1,41 @@
+#include "QMRegionNodes.h"
+#include "openmmkstep/KStepIntegrator.h"
+#include "openmmkstep/serialization/proxies.h"
+#include <memory>
+
+using namespace OpenMMKStep;
+using namespace OpenMM;
+using namespace std;
+
+KStepIntegratorProxy::KStepIntegratorProxy() : SerializationProxy("KStepIntegrator") {
+}
+
+void KStepIntegratorProxy::serialize(const void* object, SerializationNode& node) const {
+    node.setIntProperty("version", 1);
+    const KStepIntegrator& integrator = *reinterpret_cast<const KStepIntegrator*>(object);
+    node.setDoubleProperty("baseStepSize", integrator.getBaseStepSize());
+    node.setIntProperty("k", integrator.getK());
+    node.setStringProperty("scheme", integrator.getScheme());
+    node.setDoubleProperty("temperature", integrator.getTemperature());
+    node.setDoubleProperty("friction", integrator.getFriction());
+    node.setDoubleProperty("constraintTolerance", integrator.getConstraintTolerance());
+    node.setIntProperty("randomSeed", integrator.getRandomNumberSeed());
+    node.setIntProperty("correctorForceGroup", integrator.getCorrectorForceGroup());
+    node.setIntProperty("modelForceGroup", integrator.getModelForceGroup());
+    node.setIntProperty("extraChances", integrator.getExtraChances());
+    // What the user set: getIntegrationForceGroups() of the class itself leaves out the model's group.
+    node.setIntProperty("integrationForceGroups", integrator.Integrator::getIntegrationForceGroups());
+}
+
+void* KStepIntegratorProxy::deserialize(const SerializationNode& node) const {
+    checkVersion(node, 1);
+    unique_ptr<KStepIntegrator> integrator(new KStepIntegrator(node.getDoubleProperty("baseStepSize"), node.getIntProperty("k"),
+            node.getStringProperty("scheme"), node.getDoubleProperty("temperature"), node.getDoubleProperty("friction")));
+    integrator->setConstraintTolerance(node.getDoubleProperty("constraintTolerance"));
+    integrator->setRandomNumberSeed(node.getIntProperty("randomSeed"));
+    integrator->setCorrectorForceGroup(node.getIntProperty("correctorForceGroup"));
+    integrator->setModelForceGroup(node.getIntProperty("modelForceGroup"));
+    integrator->setExtraChances(node.getIntProperty("extraChances"));
+    integrator->setIntegrationForceGroups(node.getIntProperty("integrationForceGroups"));
+    return integrator.release();
+}
