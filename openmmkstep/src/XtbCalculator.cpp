@@ -94,6 +94,8 @@ public:
     }
     ~QuietDirectoryGuard() {
         fflush(stdout);
+        if (XtbLibrary::get().flushFortran != NULL)
+            XtbLibrary::get().flushFortran(NULL); // else its buffer is written to the real output, at exit at the latest
         if (savedStdout >= 0) {
             dup2(savedStdout, STDOUT_FILENO);
             close(savedStdout);
@@ -144,7 +146,8 @@ void XtbCalculator::createHandles() {
     string error;
     if (fetchError(error)) {
         deleteHandles();
-        throw OpenMMException("XtbForce: libxtb does not accept the molecule: "+error);
+        // Charge and spin are checked beforehand: what is refused here is a geometry, such as two atoms in one place.
+        throw ConvergenceError("XtbForce: libxtb does not accept the molecule at the current positions: "+error);
     }
     calc = lib.newCalculator();
     if (method == "GFN1-xTB")

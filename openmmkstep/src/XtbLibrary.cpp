@@ -100,5 +100,6 @@ XtbLibrary::XtbLibrary() {
     lookUp(handle, "xtb_getCharges", getCharges);
     ompSetNumThreads = reinterpret_cast<void (*)(int)>(dlsym(handle, "omp_set_num_threads"));
     ompGetMaxThreads = reinterpret_cast<int (*)()>(dlsym(handle, "omp_get_max_threads"));
+    flushFortran = reinterpret_cast<void (*)(const int*)>(dlsym(handle, "_gfortran_flush_i4"));
     openblasSetNumThreads = reinterpret_cast<void (*)(int)>(dlsym(handle, "openblas_set_num_threads"));
 }

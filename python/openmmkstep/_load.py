@@ -34,7 +34,9 @@ def load_bindings() -> ModuleType:
     try:
         import openmm
     except ImportError as e:
-        raise ImportError(f"openmmkstep needs OpenMM, which cannot be imported ({e}); run 'pip install openmm==8.6.1'.") from e
+        raise ImportError(
+            f"openmmkstep needs OpenMM, which cannot be imported ({e}); run 'pip install openmm==8.6.1'."
+        ) from e
     try:
         bindings = importlib.import_module("openmmkstep._openmmkstep")
     except ImportError as e:
@@ -85,7 +87,9 @@ def load_torch() -> ModuleType:
     try:
         import torch
     except ImportError as e:
-        raise ImportError(f"k-step models need torch, which cannot be imported ({e}); run 'pip install torch=={expected}'.") from e
+        raise ImportError(
+            f"k-step models need torch, which cannot be imported ({e}); run 'pip install torch=={expected}'."
+        ) from e
     if _minor(torch.__version__) != _minor(expected):
         raise ImportError(
             f"openmmkstep was built with torch {expected} but torch {torch.__version__} is installed; "
@@ -110,6 +114,8 @@ def check_installation() -> str:
         f"openmmkstep {bindings.version}",
         f"OpenMM {_installed_version('openmm')} (built for {bindings.openmmVersion}); KStepIntegrator runs on: {', '.join(names)}",
         torch,
-        f"libxtb: {path}" if path else "libxtb: not found in Python packages; libxtb.so.6 of the system is used if there is one",
+        f"libxtb: {path}"
+        if path
+        else "libxtb: not found in Python packages; libxtb.so.6 of the system is used if there is one",
     ]
     return "\n".join(lines)

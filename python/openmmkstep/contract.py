@@ -21,8 +21,14 @@ CONTRACT_FILE = "kstep_contract.xml"
 CONTRACT_VERSION = 1
 _MAX_CONTRACT_BYTES = 1_000_000
 _UNITS = {"length": "nm", "energy": "kJ/mol", "charge": "e", "time": "ps"}
-_INPUTS = {"potential": [("positions",), ("positions", "phi")], "jump": [("positions", "velocities"), ("positions", "velocities", "forces")]}
-_OUTPUTS = {"potential": [("energy",), ("energy", "forces"), ("energy", "forces", "charges")], "jump": [("displacements", "velocity_changes")]}
+_INPUTS = {
+    "potential": [("positions",), ("positions", "phi")],
+    "jump": [("positions", "velocities"), ("positions", "velocities", "forces")],
+}
+_OUTPUTS = {
+    "potential": [("energy",), ("energy", "forces"), ("energy", "forces", "charges")],
+    "jump": [("displacements", "velocity_changes")],
+}
 
 
 @dataclass
@@ -90,14 +96,24 @@ class ModelContract:
             raise ValueError(f"The kind of a model must be 'potential' or 'jump', found {self.kind!r}.")
         for name, allowed in (("inputs", _INPUTS[self.kind]), ("outputs", _OUTPUTS[self.kind])):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"The {name} of a {self.kind} model must be one of {allowed}, found {getattr(self, name)}.")
+                raise ValueError(
+                    f"The {name} of a {self.kind} model must be one of {allowed}, found {getattr(self, name)}."
+                )
         if not self.species or not all(1 <= n <= 86 for n in self.species):
             raise ValueError("A contract needs the atomic number (1-86) of every atom.")
         if "phi" in self.inputs:
-            if self.dampingLengths is None or len(self.dampingLengths) != len(self.species) or min(self.dampingLengths) <= 0:
-                raise ValueError(f"A model with phi input needs a positive damping length for each of its {len(self.species)} atoms.")
+            if (
+                self.dampingLengths is None
+                or len(self.dampingLengths) != len(self.species)
+                or min(self.dampingLengths) <= 0
+            ):
+                raise ValueError(
+                    f"A model with phi input needs a positive damping length for each of its {len(self.species)} atoms."
+                )
             if self.hardnessElement is None:
-                raise ValueError("A model with phi input needs the hardness element of the charges it was trained with.")
+                raise ValueError(
+                    "A model with phi input needs the hardness element of the charges it was trained with."
+                )
             if self.outputs == ("energy", "forces"):
                 raise ValueError("A model with phi input that returns forces must return charges (dE/dphi) too.")
         elif "charges" in self.outputs:
@@ -147,7 +163,9 @@ class ModelContract:
         try:
             root = ET.fromstring(text)
             if root.get("type") != "KStepModelContract" or root.get("version") != str(CONTRACT_VERSION):
-                raise ValueError(f"expected a KStepModelContract of version {CONTRACT_VERSION}, found {root.get('type')} {root.get('version')}")
+                raise ValueError(
+                    f"expected a KStepModelContract of version {CONTRACT_VERSION}, found {root.get('type')} {root.get('version')}"
+                )
             if root.find("Units").attrib != _UNITS:
                 raise ValueError(f"expected the units {_UNITS}, found {root.find('Units').attrib}")
             atoms, theory, jump, cutoff = (root.find(tag) for tag in ("Atoms", "LevelOfTheory", "Jump", "Cutoff"))
@@ -196,7 +214,11 @@ def saveModel(module, path: str | os.PathLike, contract: ModelContract) -> None:
     found = len(module.forward.schema.arguments) - 1
     if found != len(contract.inputs):
         raise ValueError(f"The contract's inputs are {contract.inputs}, but forward() takes {found} argument(s).")
-    versions = {"torch": torch.__version__, "openmmkstep": importlib.metadata.version("openmmkstep"), **contract.versions}
+    versions = {
+        "torch": torch.__version__,
+        "openmmkstep": importlib.metadata.version("openmmkstep"),
+        **contract.versions,
+    }
     text = dataclasses.replace(contract, versions=versions).toXml()
     torch.jit.save(module, os.fspath(path), _extra_files={CONTRACT_FILE: text})
 
@@ -215,9 +237,13 @@ def readContract(path: str | os.PathLike) -> ModelContract:
         with zipfile.ZipFile(path) as archive:
             entries = [i for i in archive.infolist() if i.filename.endswith(f"/extra/{CONTRACT_FILE}")]
             if len(entries) != 1:
-                raise ValueError(f"The model file '{path}' carries no contract; write models with openmmkstep.saveModel(), which adds one.")
+                raise ValueError(
+                    f"The model file '{path}' carries no contract; write models with openmmkstep.saveModel(), which adds one."
+                )
             if entries[0].file_size > _MAX_CONTRACT_BYTES:
-                raise ValueError(f"The contract in '{path}' is larger than {_MAX_CONTRACT_BYTES} bytes; the file is not what saveModel() wrote.")
+                raise ValueError(
+                    f"The contract in '{path}' is larger than {_MAX_CONTRACT_BYTES} bytes; the file is not what saveModel() wrote."
+                )
             text = archive.read(entries[0]).decode()
     except (zipfile.BadZipFile, UnicodeDecodeError) as e:
         raise ValueError(f"'{path}' is not a TorchScript file, or it is truncated or corrupt ({e}).") from e

@@ -104,9 +104,18 @@ class XtbForce(QMRegionForce):
         number of electrons does not allow. In dynamics: if the SCF fails from a warm and a cold start.
     """
 
-    def __init__(self, method: str, particles: Sequence[int], atomicNumbers: Sequence[int], charge: int = 0, multiplicity: int = 1):
+    def __init__(
+        self,
+        method: str,
+        particles: Sequence[int],
+        atomicNumbers: Sequence[int],
+        charge: int = 0,
+        multiplicity: int = 1,
+    ):
         charge = int(strip(charge, CHARGE))
-        xml = _c.XtbForce_create(method, [int(i) for i in particles], [int(n) for n in atomicNumbers], charge, multiplicity)
+        xml = _c.XtbForce_create(
+            method, [int(i) for i in particles], [int(n) for n in atomicNumbers], charge, multiplicity
+        )
         self.this = openmm.XmlSerializer.deserialize(xml).this
 
     def getMethod(self) -> str:

@@ -52,7 +52,11 @@ class KStepIntegrator(openmm.Integrator):
         if friction is not None and not number >= 0:
             raise openmm.OpenMMException(f"KStepIntegrator: the friction must not be negative, found {friction}.")
         xml = _c.KStepIntegrator_create(
-            strip(baseStepSize, PICOSECOND), k, scheme, 0.0 if temperature is None else strip(temperature, KELVIN), number
+            strip(baseStepSize, PICOSECOND),
+            k,
+            scheme,
+            0.0 if temperature is None else strip(temperature, KELVIN),
+            number,
         )
         self.this = openmm.XmlSerializer.deserialize(xml).this
 

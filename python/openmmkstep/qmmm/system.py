@@ -29,7 +29,14 @@ _BONDED = (
     "CustomAngleForce",
     "CustomTorsionForce",
 )
-_KEPT = ("CMMotionRemover", "AndersenThermostat", "CustomExternalForce", "CustomCentroidBondForce", "CustomCVForce", "RMSDForce")
+_KEPT = (
+    "CMMotionRemover",
+    "AndersenThermostat",
+    "CustomExternalForce",
+    "CustomCentroidBondForce",
+    "CustomCVForce",
+    "RMSDForce",
+)
 _REFUSED = {
     "GBSAOBCForce": "implicit solvent would have to be solved together with the QM density",
     "CustomGBForce": "implicit solvent would have to be solved together with the QM density",
@@ -90,9 +97,13 @@ def createQMMMSystem(
     atoms = list(topology.atoms())
     _check_region(topology, mmSystem, qm)
     if embedding != "electrostatic":
-        raise ValueError(f"Expected the embedding 'electrostatic', found {embedding!r}; no other is available in this version.")
+        raise ValueError(
+            f"Expected the embedding 'electrostatic', found {embedding!r}; no other is available in this version."
+        )
     if method not in HARDNESS_ELEMENT:
-        raise ValueError(f"Expected one of the methods {', '.join(HARDNESS_ELEMENT)} for electrostatic embedding, found {method!r}.")
+        raise ValueError(
+            f"Expected one of the methods {', '.join(HARDNESS_ELEMENT)} for electrostatic embedding, found {method!r}."
+        )
     numbers = [atoms[i].element.atomic_number for i in qm]
     nonbonded = _find_nonbonded(mmSystem)
     fixed = [nonbonded.getParticleParameters(i)[0].value_in_unit(CHARGE) for i in qm]
@@ -131,7 +142,9 @@ def createQMMMSystem(
 def _check_region(topology: app.Topology, system: openmm.System, qm: list[int]) -> None:
     num = topology.getNumAtoms()
     if num != system.getNumParticles():
-        raise ValueError(f"The topology has {num} atoms but the System has {system.getNumParticles()} particles; they must be of the same system.")
+        raise ValueError(
+            f"The topology has {num} atoms but the System has {system.getNumParticles()} particles; they must be of the same system."
+        )
     if not qm:
         raise ValueError("qmAtoms is empty: expected the indices of the QM atoms.")
     if len(set(qm)) != len(qm):
@@ -141,7 +154,9 @@ def _check_region(topology: app.Topology, system: openmm.System, qm: list[int]) 
     atoms = list(topology.atoms())
     for i in qm:
         if atoms[i].element is None:
-            raise ValueError(f"QM atom {i} ({atoms[i].name}) has no element: virtual sites and dummy atoms cannot be in the QM region.")
+            raise ValueError(
+                f"QM atom {i} ({atoms[i].name}) has no element: virtual sites and dummy atoms cannot be in the QM region."
+            )
         if system.isVirtualSite(i):
             raise ValueError(f"QM atom {i} ({atoms[i].name}) is a virtual site, which cannot be in the QM region.")
     region = set(qm)
@@ -152,7 +167,9 @@ def _check_region(topology: app.Topology, system: openmm.System, qm: list[int]) 
                 f"The bond between atoms {a} and {b} crosses the border of the QM region. Cuts through bonds are not available in this version: put whole molecules into qmAtoms."
             )
     if system.usesPeriodicBoundaryConditions():
-        raise ValueError("The System is periodic. Only non-periodic systems (nonbondedMethod=NoCutoff, such as a droplet) are available in this version.")
+        raise ValueError(
+            "The System is periodic. Only non-periodic systems (nonbondedMethod=NoCutoff, such as a droplet) are available in this version."
+        )
 
 
 def _find_nonbonded(system: openmm.System) -> openmm.NonbondedForce:
@@ -161,9 +178,13 @@ def _find_nonbonded(system: openmm.System) -> openmm.NonbondedForce:
         raise ValueError(f"Expected one NonbondedForce in the System, found {len(found)}.")
     force = found[0]
     if force.getNonbondedMethod() != openmm.NonbondedForce.NoCutoff:
-        raise ValueError("The NonbondedForce uses a cutoff, which would not agree with the embedding; create the System with nonbondedMethod=NoCutoff.")
+        raise ValueError(
+            "The NonbondedForce uses a cutoff, which would not agree with the embedding; create the System with nonbondedMethod=NoCutoff."
+        )
     if force.getNumParticleParameterOffsets() or force.getNumExceptionParameterOffsets():
-        raise ValueError("The NonbondedForce has parameter offsets: charges that change with a parameter cannot be embedded.")
+        raise ValueError(
+            "The NonbondedForce has parameter offsets: charges that change with a parameter cannot be embedded."
+        )
     return force
 
 
@@ -172,7 +193,9 @@ def _check_model(model, numbers: list[int], charge: int, multiplicity: int) -> N
     if contract.kind != "potential":
         raise ValueError(f"Expected a model of kind 'potential', found {contract.kind!r} in '{model}'.")
     if list(contract.species) != numbers:
-        raise ValueError(f"Expected a model for the elements {numbers} of qmAtoms, in this order, found one for {list(contract.species)} in '{model}'.")
+        raise ValueError(
+            f"Expected a model for the elements {numbers} of qmAtoms, in this order, found one for {list(contract.species)} in '{model}'."
+        )
     if (contract.charge, contract.multiplicity) != (charge, multiplicity):
         raise ValueError(
             f"Expected a model for charge {charge} and multiplicity {multiplicity}, found one for {contract.charge} and {contract.multiplicity} in '{model}'."
@@ -201,18 +224,26 @@ def _without_qm_terms(mmSystem: openmm.System, qm: set[int]) -> openmm.System:
         if kind in _BONDED:
             lists += [(child, name) for child in force if child.tag in ("Bonds", "Angles", "Torsions")]
         elif kind in _REFUSED:
-            raise ValueError(f"{name} cannot be part of a QM/MM System: {_REFUSED[kind]}. Use a fixed-charge force field and explicit solvent.")
+            raise ValueError(
+                f"{name} cannot be part of a QM/MM System: {_REFUSED[kind]}. Use a fixed-charge force field and explicit solvent."
+            )
         elif kind not in ("NonbondedForce", "CustomNonbondedForce", *_KEPT):
-            raise ValueError(f"createQMMMSystem does not know what to do with a {kind}. Remove it from mmSystem; if it is a bias or restraint, add it to the result.")
+            raise ValueError(
+                f"createQMMMSystem does not know what to do with a {kind}. Remove it from mmSystem; if it is a bias or restraint, add it to the result."
+            )
     for terms, name in lists:
         for term in list(terms):
             inside = [p in qm for p in _particles_of(term)]
             if all(inside):
                 terms.remove(term)
             elif any(inside) and name == "constraint":
-                raise ValueError(f"A constraint connects QM and MM atoms ({_particles_of(term)}); put whole molecules into qmAtoms.")
+                raise ValueError(
+                    f"A constraint connects QM and MM atoms ({_particles_of(term)}); put whole molecules into qmAtoms."
+                )
             elif any(inside):
-                raise ValueError(f"A term of {name} connects QM and MM atoms ({_particles_of(term)}); put whole molecules into qmAtoms.")
+                raise ValueError(
+                    f"A term of {name} connects QM and MM atoms ({_particles_of(term)}); put whole molecules into qmAtoms."
+                )
     return openmm.XmlSerializer.deserialize(ET.tostring(root, encoding="unicode"))
 
 
@@ -222,7 +253,9 @@ def _exclude_qm_pairs(system: openmm.System, qm: list[int]) -> None:
     for i in range(nonbonded.getNumExceptions()):
         p1, p2, product, _, epsilon = nonbonded.getExceptionParameters(i)
         if (p1 in region) != (p2 in region):
-            raise ValueError(f"The NonbondedForce has an exception between QM and MM atoms ({p1}, {p2}), which the embedding does not know of; put whole molecules into qmAtoms.")
+            raise ValueError(
+                f"The NonbondedForce has an exception between QM and MM atoms ({p1}, {p2}), which the embedding does not know of; put whole molecules into qmAtoms."
+            )
     for n, i in enumerate(qm):
         for j in qm[:n]:
             nonbonded.addException(i, j, 0, 0.1 * unit.nanometer, 0, True)

@@ -52,6 +52,8 @@ public:
     void (*ompSetNumThreads)(int);
     int (*ompGetMaxThreads)();
     void (*openblasSetNumThreads)(int);
+    /** Writes out the buffers of the Fortran library (NULL: of all units); NULL where it is not linked dynamically. */
+    void (*flushFortran)(const int* unit);
 private:
     XtbLibrary();
 };

@@ -1,0 +1,168 @@
+"""Alanine dipeptide in water, QM/MM: plain xTB against the k-step schemes, side by side on one thread.
+
+Runs the same droplet from the same start by plain xTB at 0.5 fs, plain xTB at 2 fs with heavy hydrogens, impulse and
+metropolis; prints what each costs and whether its answers agree, and writes a plot. Five minutes or so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from alanine_dipeptide.comparison import (
+    TEMPERATURE,
+    Costs,
+    Result,
+    Setting,
+    drift,
+    equilibrate,
+    mean_and_error,
+    measure_costs,
+    run,
+)
+from alanine_dipeptide.droplet import Droplet
+
+HYDRATION_RADIUS = 0.35  # nm; a water oxygen this near to a carbonyl oxygen counts as bound
+
+
+def settings(picoseconds: float) -> list[Setting]:
+    """The runs of the demo; metropolis is cheap enough for ten times the length."""
+    return [
+        Setting("plain xTB 0.5 fs", "plain", 0.0005, 1, picoseconds),
+        Setting("plain xTB 2 fs, H = 3 u", "plain", 0.002, 1, picoseconds, heavy_hydrogen=True),
+        Setting("impulse k = 4, 0.5 fs", "impulse", 0.0005, 4, picoseconds),
+        Setting("metropolis k = 64, 2 fs, H = 3 u", "metropolis", 0.002, 64, 10 * picoseconds, heavy_hydrogen=True),
+    ]
+
+
+def waters(result: Result) -> np.ndarray:
+    """Water molecules bound to the two carbonyl oxygens, for each sample."""
+    return np.array([(d < HYDRATION_RADIUS).sum() for d in result.oxygen_distances])
+
+
+def pm(value_and_error: tuple[float, float], digits: int, scale: float = 1.0) -> str:
+    value, error = value_and_error
+    return f"{scale * value:.{digits}f} +- {scale * error:.{digits}f}"
+
+
+def report(results: list[Result], costs: Costs) -> str:
+    plain, heavy = results[0], results[1]
+    lines = [
+        f"One evaluation or step, ms: xTB {1e3 * costs.xtb:.2f}, model {1e3 * costs.model:.3f}, MM {1e3 * costs.mm:.3f}",
+        "",
+        f"{'':34s}{'s/ps':>8s}{'xTB/ps':>9s}{'speed-up':>10s}{'over 2 fs':>11s}{'ceiling':>9s}{'share':>7s}",
+    ]
+    for r in results:
+        speedup = plain.seconds_per_ps / r.seconds_per_ps
+        ceiling = costs.ceiling(r.setting, plain.setting)
+        lines.append(
+            f"{r.setting.name:34s}{r.seconds_per_ps:8.2f}{r.calls_per_ps:9.1f}{speedup:9.1f}x"
+            f"{heavy.seconds_per_ps / r.seconds_per_ps:10.1f}x{ceiling:8.1f}x{100 * speedup / ceiling:6.0f}%"
+        )
+    lines += ["", f"{'':34s}{'T QM, K':>16s}{'T MM, K':>16s}{'C=O, pm':>18s}{'bound waters':>16s}"]
+    for r in results:
+        lines.append(
+            f"{r.setting.name:34s}{pm(mean_and_error(r.qm_temperatures), 1):>16s}{pm(mean_and_error(r.mm_temperatures), 1):>16s}"
+            f"{pm(mean_and_error(r.carbonyl_lengths), 3, 1e3):>18s}{pm(mean_and_error(waters(r)), 2):>16s}"
+        )
+    lines.append("")
+    reference = drift(plain)
+    for r in results[:3]:
+        slope, error = drift(r)
+        difference = abs(slope - reference[0]) / max(1e-12, np.hypot(error, reference[1]))
+        against = "" if r is plain else f"; {difference:.1f} standard errors from plain 0.5 fs"
+        lines.append(
+            f"{r.setting.name:34s}energy drift {slope:8.4f} +- {error:.4f} kJ/mol/ps over {r.picoseconds:.0f} ps{against}"
+        )
+    chain = results[3]
+    s = chain.statistics
+    lines.append(
+        f"{chain.setting.name:34s}accepted at the first test {s['firstAccepted'] / s['macroSteps']:.3f}, at any "
+        f"{s['accepted'] / s['macroSteps']:.4f}; {s['flips'] / chain.picoseconds:.3f} flips/ps; sd(D) {s['sdD']._value:.3f} kJ/mol"
+    )
+    return "\n".join(lines)
+
+
+def plot(results: list[Result], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, ((energy, speed), (temperature, rdf)) = plt.subplots(2, 2, figsize=(11, 8))
+    plain = results[0]
+    for r in results[:3]:
+        energy.plot(r.times, np.array(r.energies) - r.energies[0], label=r.setting.name, linewidth=1)
+    energy.set(xlabel="time, ps", ylabel="total energy - start, kJ/mol", title="Energy conservation")
+    energy.legend(fontsize=8)
+    speedups = [plain.seconds_per_ps / r.seconds_per_ps for r in results]
+    bars = speed.barh([r.setting.name for r in results], speedups, color=[f"C{i}" for i in range(len(results))])
+    speed.bar_label(bars, [f"{s:.1f}x" for s in speedups], padding=3)
+    speed.set(
+        xscale="log",
+        xlim=(0.8, 3 * max(speedups)),
+        xlabel="speed-up over plain xTB at 0.5 fs",
+        title="Speed, one thread",
+    )
+    speed.invert_yaxis()
+    for offset, values, label in ((-0.1, "qm_temperatures", "QM"), (0.1, "mm_temperatures", "MM")):
+        means, errors = zip(*[mean_and_error(getattr(r, values)) for r in results], strict=True)
+        temperature.errorbar(np.arange(len(results)) + offset, means, yerr=errors, fmt="o", capsize=4, label=label)
+    temperature.axhline(TEMPERATURE, color="gray", linewidth=0.8)
+    temperature.set(ylabel="temperature, K", title="Temperature by region (NVE runs keep the energy of the start)")
+    temperature.set_xticks(
+        range(len(results)), [r.setting.name.replace(", ", ",\n").replace(" k", "\nk") for r in results], fontsize=8
+    )
+    temperature.legend()
+    edges = np.arange(0.2, 0.62, 0.01)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    for r in results:
+        counts = np.histogram(np.concatenate([d.ravel() for d in r.oxygen_distances]), edges)[0]
+        shells = 4 * np.pi * centres**2 * 0.01 * 2 * len(r.times)
+        rdf.plot(centres, counts / shells / 33.4, label=r.setting.name)
+    rdf.set(xlabel="C=O ... O(water), nm", ylabel="g(r)", title="Water around the carbonyl oxygens")
+    rdf.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def save_numbers(results: list[Result], costs: Costs, path: Path) -> None:
+    numbers = {"costs_ms": {"xtb": 1e3 * costs.xtb, "model": 1e3 * costs.model, "mm": 1e3 * costs.mm}}
+    for r in results:
+        numbers[r.setting.name] = {
+            "seconds_per_ps": r.seconds_per_ps,
+            "xtb_calls_per_ps": r.calls_per_ps,
+            "speedup": results[0].seconds_per_ps / r.seconds_per_ps,
+            "ceiling": costs.ceiling(r.setting, results[0].setting),
+            "qm_temperature": mean_and_error(r.qm_temperatures),
+            "mm_temperature": mean_and_error(r.mm_temperatures),
+            "carbonyl_length_nm": mean_and_error(r.carbonyl_lengths),
+            "bound_waters": mean_and_error(waters(r)),
+            "drift": drift(r) if r.setting.scheme != "metropolis" else None,
+            "statistics": {k: getattr(v, "_value", v) for k, v in r.statistics.items()},
+        }
+    path.write_text(json.dumps(numbers, indent=2))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--picoseconds", type=float, default=10.0, help="length of the dynamics runs (default: 10)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the plot and the numbers")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    droplet = Droplet()
+    start = equilibrate(droplet, args.picoseconds, args.seed, not args.quiet)
+    costs = measure_costs(droplet, start)
+    results = [run(droplet, s, start, args.seed, not args.quiet) for s in settings(args.picoseconds)]
+    print(report(results, costs))
+    plot(results, args.output / "alanine_dipeptide.png")
+    save_numbers(results, costs, args.output / "alanine_dipeptide.json")
+    print(f"\nPlot and numbers: {args.output}/alanine_dipeptide.png, .json")
+
+
+if __name__ == "__main__":
+    main()

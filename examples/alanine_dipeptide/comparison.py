@@ -1,0 +1,253 @@
+"""Runs the droplet by four integrators from one start and measures what a user would ask about each."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import openmm
+from tqdm import tqdm
+
+from openmmkstep import KStepIntegrator
+
+from .droplet import NUM_QM, PLATFORM, PLATFORM_PROPERTIES, Droplet
+
+GAS_CONSTANT = 8.31446261815324e-3
+CARBONYLS = ((4, 5), (14, 15))
+"""(carbon, oxygen) of the two carbonyl groups."""
+SAMPLE_INTERVAL = 0.02  # ps
+TEMPERATURE = 300.0  # K
+
+
+@dataclass
+class Setting:
+    """One way to run the droplet.
+
+    ``plain`` calls xTB at every step (OpenMM's own Verlet integrator), so it needs no model.
+    """
+
+    name: str
+    scheme: str  # 'plain', 'impulse' or 'metropolis'
+    dt: float  # ps
+    k: int
+    picoseconds: float
+    heavy_hydrogen: bool = False
+
+    def integrator(self, seed: int) -> openmm.Integrator:
+        if self.scheme == "plain":
+            return openmm.VerletIntegrator(self.dt)
+        if self.scheme == "impulse":
+            return KStepIntegrator(self.dt, self.k)
+        integrator = KStepIntegrator(self.dt, self.k, "metropolis", temperature=TEMPERATURE, friction=1.0)
+        integrator.setRandomNumberSeed(seed)
+        return integrator
+
+    @property
+    def step_size(self) -> float:
+        """Time that one step() covers (ps); in metropolis at least that."""
+        return self.dt * (1 if self.scheme == "plain" else self.k)
+
+
+@dataclass
+class Result:
+    """What was measured in one run. Times in ps, energies in kJ/mol, lengths in nm, wall time in s."""
+
+    setting: Setting
+    times: list[float] = field(default_factory=list)
+    energies: list[float] = field(default_factory=list)
+    qm_temperatures: list[float] = field(default_factory=list)
+    mm_temperatures: list[float] = field(default_factory=list)
+    carbonyl_lengths: list[float] = field(default_factory=list)
+    oxygen_distances: list[np.ndarray] = field(default_factory=list)
+    wall: float = 0.0
+    xtb_calls: int = 0
+    statistics: dict = field(default_factory=dict)
+
+    @property
+    def picoseconds(self) -> float:
+        return self.times[-1]
+
+    @property
+    def seconds_per_ps(self) -> float:
+        return self.wall / self.picoseconds
+
+    @property
+    def calls_per_ps(self) -> float:
+        return self.xtb_calls / self.picoseconds
+
+
+def _progress(setting: Setting, show: bool) -> tqdm:
+    # A log file gets a line every 15 s, a terminal a live one.
+    return tqdm(
+        total=setting.picoseconds,
+        desc=f"{setting.name:34s}",
+        disable=not show,
+        mininterval=0.2 if sys.stderr.isatty() else 15.0,
+        bar_format="{l_bar}{bar:30}| {n:.1f} of {total:g} ps, {remaining} left",
+    )
+
+
+def _advance(bar: tqdm, context: openmm.Context) -> None:
+    bar.update(min(context.getTime()._value, bar.total) - bar.n)
+
+
+def _context(system: openmm.System, integrator: openmm.Integrator, positions, seed: int) -> openmm.Context:
+    platform = openmm.Platform.getPlatformByName(PLATFORM)
+    context = openmm.Context(system, integrator, platform, PLATFORM_PROPERTIES)
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(TEMPERATURE, seed)
+    return context
+
+
+def _masses(context: openmm.Context) -> np.ndarray:
+    system = context.getSystem()
+    return np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
+
+
+def _unbiased_velocities(context: openmm.Context, setting: Setting, masses: np.ndarray) -> np.ndarray:
+    """QM velocities (nm/ps) at which the kinetic energy is unbiased.
+
+    The velocities of OpenMM's Verlet integrator are at half steps already. Those of BAOAB and velocity Verlet are on
+    step; another half kick with the forces of the inner steps brings them there.
+    """
+    velocities = context.getState(velocities=True).getVelocities(asNumpy=True)._value[:NUM_QM].copy()
+    if setting.scheme != "plain":
+        forces = context.getState(forces=True, groups={0, 2}).getForces(asNumpy=True)._value[:NUM_QM]
+        velocities += 0.5 * setting.dt * forces / masses[:NUM_QM, None]
+    return velocities
+
+
+def _sample(result: Result, context: openmm.Context, masses: np.ndarray, groups: int) -> None:
+    state = context.getState(energy=True, positions=True, groups=groups)
+    kinetic = state.getKineticEnergy()._value
+    x = state.getPositions(asNumpy=True)._value
+    qm_kinetic = 0.5 * (masses[:NUM_QM, None] * _unbiased_velocities(context, result.setting, masses) ** 2).sum()
+    mm_freedom = 3 * (len(masses) - NUM_QM) - context.getSystem().getNumConstraints()
+    result.times.append(state.getTime()._value)
+    result.energies.append(state.getPotentialEnergy()._value + kinetic)
+    result.qm_temperatures.append(2 * qm_kinetic / (3 * NUM_QM * GAS_CONSTANT))
+    result.mm_temperatures.append(2 * (kinetic - qm_kinetic) / (mm_freedom * GAS_CONSTANT))
+    result.carbonyl_lengths.append(float(np.mean([np.linalg.norm(x[c] - x[o]) for c, o in CARBONYLS])))
+    water_oxygens = x[NUM_QM::3]
+    result.oxygen_distances.append(np.array([np.linalg.norm(water_oxygens - x[o], axis=1) for _, o in CARBONYLS]))
+
+
+def run(droplet: Droplet, setting: Setting, positions, seed: int, progress: bool = True) -> Result:
+    """Run one setting and time its steps; the time for taking samples is not counted."""
+    system = droplet.create_system(with_model=setting.scheme != "plain", heavy_hydrogen=setting.heavy_hydrogen)
+    integrator = setting.integrator(seed)
+    context = _context(system, integrator, positions, seed)
+    masses, groups = _masses(context), integrator.getIntegrationForceGroups()
+    result = Result(setting)
+    steps = max(1, round(SAMPLE_INTERVAL / setting.step_size))
+    integrator.step(1)  # torch compiles the model in its first calls
+    context.setTime(0)
+    if setting.scheme != "plain":
+        integrator.resetStatistics()
+    with _progress(setting, progress) as bar:
+        while context.getTime()._value < setting.picoseconds - 1e-6:
+            start = time.perf_counter()
+            integrator.step(steps)
+            result.wall += time.perf_counter() - start
+            _sample(result, context, masses, groups)
+            result.xtb_calls += steps if setting.scheme == "plain" else 0
+            _advance(bar, context)
+    if setting.scheme != "plain":
+        result.statistics = integrator.getStatistics()
+        result.xtb_calls = result.statistics["correctorCalls"]
+    return result
+
+
+def equilibrate(droplet: Droplet, picoseconds: float, seed: int, progress: bool = True):
+    """Positions after a metropolis run: a sample of the true Hamiltonian at the temperature."""
+    setting = Setting("equilibration", "metropolis", 0.002, 64, picoseconds, heavy_hydrogen=True)
+    system = droplet.create_system(with_model=True, heavy_hydrogen=True)
+    integrator = setting.integrator(seed)
+    context = _context(system, integrator, droplet.positions, seed)
+    with _progress(setting, progress) as bar:
+        while context.getTime()._value < picoseconds:
+            integrator.step(1)
+            _advance(bar, context)
+    return context.getState(positions=True).getPositions()
+
+
+@dataclass
+class Costs:
+    """Seconds for one evaluation or step of each part, one thread."""
+
+    xtb: float
+    model: float
+    mm: float
+
+    def ceiling(self, setting: Setting, reference: Setting) -> float:
+        """The largest possible speed-up: all time is spent in xTB, model and MM step, and every proposal is accepted."""
+        per_step = self.xtb / setting.k + self.mm + (self.model if setting.scheme != "plain" else 0.0)
+        return (self.xtb + self.mm) / per_step * setting.dt / reference.dt
+
+
+def measure_costs(droplet: Droplet, positions, repeats: int = 100) -> Costs:
+    """Time an xTB call, a model call, and an MM step (everything but the two) along the same short trajectory."""
+    system = droplet.create_system(with_model=True)
+    integrator = openmm.VerletIntegrator(0.0005)
+    integrator.setIntegrationForceGroups({0})
+    context = _context(system, integrator, positions, 1)
+    times: dict[str, list[float]] = {"mm": [], "xtb": [], "model": []}
+
+    def timed(name, function):
+        start = time.perf_counter()
+        function()
+        times[name].append(time.perf_counter() - start)
+
+    for _ in range(repeats):
+        timed("mm", lambda: integrator.step(4))
+        timed("xtb", lambda: context.getState(forces=True, groups={1}))
+        timed("model", lambda: context.getState(forces=True, groups={2}))
+    # A State costs some microseconds of Python, measured on an empty group.
+    empty = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        context.getState(forces=True, groups={31})
+        empty.append(time.perf_counter() - start)
+    skip = repeats // 5
+    overhead = float(np.median(empty))
+    return Costs(
+        xtb=float(np.median(times["xtb"][skip:])) - overhead,
+        model=float(np.median(times["model"][skip:])) - overhead,
+        mm=float(np.median(times["mm"][skip:])) / 4,
+    )
+
+
+def drift(result: Result) -> tuple[float, float]:
+    """Slope of the total energy and its standard error (kJ/mol/ps).
+
+    The error is that of a least-squares line through correlated data: the variance of the residuals times their
+    statistical inefficiency.
+    """
+    t, e = np.array(result.times), np.array(result.energies)
+    slope, intercept = np.polyfit(t, e, 1)
+    residuals = e - slope * t - intercept
+    effective = len(t) / statistical_inefficiency(residuals)
+    return float(slope), float(residuals.std() * np.sqrt(12 / effective) / (t[-1] - t[0]))
+
+
+def mean_and_error(values) -> tuple[float, float]:
+    """Mean and standard error of a correlated series."""
+    values = np.asarray(values, dtype=float)
+    return float(values.mean()), float(values.std() * np.sqrt(statistical_inefficiency(values) / len(values)))
+
+
+def statistical_inefficiency(values: np.ndarray) -> float:
+    """1 + 2 sum of the autocorrelation up to its first negative value (Chodera et al., JCTC 3, 26 (2007))."""
+    centred = values - values.mean()
+    variance = (centred**2).mean()
+    if variance == 0:
+        return 1.0
+    n, g = len(values), 1.0
+    for lag in range(1, n - 1):
+        c = (centred[:-lag] * centred[lag:]).mean() / variance
+        if c <= 0:
+            break
+        g += 2 * c * (1 - lag / n)
+    return g

@@ -1,0 +1,2 @@
+#include "TestUtilities.h"
+void runTests() {}
