@@ -17,7 +17,7 @@ import openmm
 from openmmkstep import KStepIntegrator
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-from alanine_dipeptide.droplet import Droplet  # noqa: E402
+from alanine_dipeptide.droplet import Droplet
 
 DT = 0.001  # ps
 BASE_STEPS = 2048

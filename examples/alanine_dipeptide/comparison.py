@@ -96,8 +96,12 @@ def _advance(bar: tqdm, context: openmm.Context) -> None:
 def _context(system: openmm.System, integrator: openmm.Integrator, positions, seed: int) -> openmm.Context:
     platform = openmm.Platform.getPlatformByName(PLATFORM)
     context = openmm.Context(system, integrator, platform, PLATFORM_PROPERTIES)
-    context.setPositions(positions)
-    context.setVelocitiesToTemperature(TEMPERATURE, seed)
+    # One step first: torch compiles the model in its first calls, and those are not to be timed.
+    for steps in (1, 0):
+        context.setPositions(positions)
+        context.setVelocitiesToTemperature(TEMPERATURE, seed)
+        integrator.step(steps)
+    context.setTime(0)
     return context
 
 
@@ -142,8 +146,6 @@ def run(droplet: Droplet, setting: Setting, positions, seed: int, progress: bool
     masses, groups = _masses(context), integrator.getIntegrationForceGroups()
     result = Result(setting)
     steps = max(1, round(SAMPLE_INTERVAL / setting.step_size))
-    integrator.step(1)  # torch compiles the model in its first calls
-    context.setTime(0)
     if setting.scheme != "plain":
         integrator.resetStatistics()
     with _progress(setting, progress) as bar:
@@ -188,35 +190,26 @@ class Costs:
 
 
 def measure_costs(droplet: Droplet, positions, repeats: int = 100) -> Costs:
-    """Time an xTB call, a model call, and an MM step (everything but the two) along the same short trajectory."""
-    system = droplet.create_system(with_model=True)
+    """Time an xTB call every 2 fs, a model call, and an MM step (everything but the two) along one short trajectory."""
     integrator = openmm.VerletIntegrator(0.0005)
-    integrator.setIntegrationForceGroups({0})
-    context = _context(system, integrator, positions, 1)
-    times: dict[str, list[float]] = {"mm": [], "xtb": [], "model": []}
-
-    def timed(name, function):
-        start = time.perf_counter()
-        function()
-        times[name].append(time.perf_counter() - start)
-
+    integrator.setIntegrationForceGroups({0, 2})
+    context = _context(droplet.create_system(with_model=True), integrator, positions, 1)
+    actions = {
+        "step": lambda: integrator.step(4),
+        "xtb": lambda: context.getState(forces=True, groups={1}),
+        "model": lambda: context.getState(forces=True, groups={2}),
+        "empty": lambda: context.getState(forces=True, groups={31}),
+    }
+    times: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(repeats):
-        timed("mm", lambda: integrator.step(4))
-        timed("xtb", lambda: context.getState(forces=True, groups={1}))
-        timed("model", lambda: context.getState(forces=True, groups={2}))
-    # A State costs some microseconds of Python, measured on an empty group.
-    empty = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        context.getState(forces=True, groups={31})
-        empty.append(time.perf_counter() - start)
-    skip = repeats // 5
-    overhead = float(np.median(empty))
-    return Costs(
-        xtb=float(np.median(times["xtb"][skip:])) - overhead,
-        model=float(np.median(times["model"][skip:])) - overhead,
-        mm=float(np.median(times["mm"][skip:])) / 4,
-    )
+        for name, action in actions.items():
+            start = time.perf_counter()
+            action()
+            times[name].append(time.perf_counter() - start)
+    step, xtb, model, empty = (float(np.median(times[name])) for name in actions)
+    # A State costs some microseconds of its own, which the empty group shows. The first of the four steps finds the
+    # model's result for its positions ready, since the model was asked for it just before.
+    return Costs(xtb=xtb - empty, model=model - empty, mm=(step - 3 * (model - empty)) / 4)
 
 
 def drift(result: Result) -> tuple[float, float]:

@@ -53,20 +53,16 @@ def force_field():
 
 
 def add_restraints(system, topology):
-    """Add the flat-bottom restraints that keep the droplet at the origin."""
-    expression = "0.5*k*max(0, sqrt(x*x+y*y+z*z)-radius)^2"
-    droplet = mm.CustomExternalForce(expression)
-    solute = mm.CustomExternalForce(expression)
-    for force, radius in ((droplet, DROPLET_RADIUS), (solute, SOLUTE_RADIUS)):
-        force.addGlobalParameter("k", RESTRAINT_K)
-        force.addPerParticleParameter("radius")
-        force.setName("Restraint")
+    """Add the flat-bottom restraints that keep the droplet at the origin and the solute inside it."""
+    restraint = mm.CustomExternalForce("0.5*restraintK*max(0, sqrt(x*x+y*y+z*z)-radius)^2")
+    restraint.addGlobalParameter("restraintK", RESTRAINT_K)
+    restraint.addPerParticleParameter("radius")
+    restraint.setName("Restraint")
     for atom in topology.atoms():
         if atom.element is not app.element.hydrogen:
-            droplet.addParticle(atom.index, [DROPLET_RADIUS])
-    solute.addParticle(ALPHA_CARBON, [SOLUTE_RADIUS])
-    system.addForce(droplet)
-    system.addForce(solute)
+            radius = SOLUTE_RADIUS if atom.index == ALPHA_CARBON else DROPLET_RADIUS
+            restraint.addParticle(atom.index, [radius])
+    system.addForce(restraint)
 
 
 def nearest_waters(modeller):

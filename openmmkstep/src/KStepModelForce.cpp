@@ -9,7 +9,7 @@ using namespace OpenMMKStep;
 using namespace OpenMM;
 using namespace std;
 
-KStepModelForce::KStepModelForce(const vector<int>& particles) : QMRegionForce(particles), correctorForceGroup(1) {
+KStepModelForce::KStepModelForce(const vector<int>& particles) : QMRegionForce(particles), correctorForceGroup(1), numThreads(1) {
 }
 
 KStepModelForce::KStepModelForce(const string& file, const vector<int>& particles) : KStepModelForce(particles) {
@@ -30,6 +30,12 @@ void KStepModelForce::setCorrectorForceGroup(int group) {
     if (group < 0 || group > 31)
         throw OpenMMException("KStepModelForce: force groups are numbered 0 to 31, found "+to_string(group)+".");
     correctorForceGroup = group;
+}
+
+void KStepModelForce::setNumThreads(int threads) {
+    if (threads < 1)
+        throw OpenMMException("KStepModelForce: the number of threads must be at least 1.");
+    numThreads = threads;
 }
 
 ForceImpl* KStepModelForce::createImpl() const {

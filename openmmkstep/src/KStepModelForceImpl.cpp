@@ -20,7 +20,7 @@ void KStepModelForceImpl::initialize(ContextImpl& context) {
     model = KStepModel::load(force.getModelData());
     contract = ModelContract::parse(model->getContractText());
     checkContract(system);
-    model->prepare(contract);
+    model->prepare(contract, force.getNumThreads());
 }
 
 static string describe(const vector<int>& numbers) {

@@ -2,6 +2,7 @@
 #include "openmmkstep/internal/KStepModel.h"
 #include "openmmkstep/internal/export.h"
 #include "openmm/OpenMMException.h"
+#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/script.h>
 #include <sstream>
@@ -19,6 +20,25 @@ string firstLines(const exception& e) {
     const c10::Error* error = dynamic_cast<const c10::Error*>(&e);
     return error == NULL ? e.what() : error->what_without_backtrace();
 }
+
+/**
+ * Pins torch's threads while a model runs and gives them back.  With its default, all cores, a small model runs many
+ * times slower as soon as another program wants one of them.
+ */
+class ThreadCountGuard {
+public:
+    ThreadCountGuard(int numThreads) : previous(at::get_num_threads()), changed(numThreads != previous) {
+        if (changed)
+            at::set_num_threads(numThreads);
+    }
+    ~ThreadCountGuard() {
+        if (changed)
+            at::set_num_threads(previous);
+    }
+private:
+    int previous;
+    bool changed;
+};
 
 class TorchModel : public KStepModel {
 public:
@@ -38,8 +58,9 @@ public:
     const string& getContractText() const override {
         return contractText;
     }
-    void prepare(const ModelContract& contract) override {
+    void prepare(const ModelContract& contract, int numThreads) override {
         this->contract = contract;
+        this->numThreads = numThreads;
         try {
             if (!module.find_method("forward"))
                 throw OpenMMException("KStepModelForce: the model has no method forward().");
@@ -50,6 +71,7 @@ public:
         }
     }
     double compute(const vector<Vec3>& positions, const vector<double>& potential, vector<Vec3>& forces, vector<double>& charges) override {
+        ThreadCountGuard threads(numThreads);
         try {
             return (contract.outputsForces ? computeExplicit(positions, potential, forces, charges) : computeByAutograd(positions, potential, forces, charges));
         }
@@ -119,6 +141,7 @@ private:
     torch::jit::Module module;
     string contractText;
     ModelContract contract;
+    int numThreads = 1;
 };
 
 } // namespace

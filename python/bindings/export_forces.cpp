@@ -63,6 +63,8 @@ static void exportKStepModelForce(py::module_& m) {
     m.def("KStepModelForce_getModelData", [](py::object self) { return py::bytes(unwrap<F>(self).getModelData()); });
     m.def("KStepModelForce_getCorrectorForceGroup", method<F>(&F::getCorrectorForceGroup));
     m.def("KStepModelForce_setCorrectorForceGroup", method<F>(&F::setCorrectorForceGroup));
+    m.def("KStepModelForce_getNumThreads", method<F>(&F::getNumThreads));
+    m.def("KStepModelForce_setNumThreads", method<F>(&F::setNumThreads));
 }
 
 void exportForces(py::module_& m) {

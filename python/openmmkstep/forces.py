@@ -212,6 +212,14 @@ class KStepModelForce(QMRegionForce):
         """Set the force group of the corrector that this force stands in for; the default is 1."""
         _c.KStepModelForce_setCorrectorForceGroup(self, group)
 
+    def getNumThreads(self) -> int:
+        """Get the number of threads that torch uses for this model."""
+        return _c.KStepModelForce_getNumThreads(self)
+
+    def setNumThreads(self, threads: int) -> None:
+        """Set the number of threads that torch uses for this model; the default, 1, is the fastest for small models."""
+        _c.KStepModelForce_setNumThreads(self, threads)
+
 
 def cast(object):
     """Give an object that OpenMM returned as a plain Force or Integrator the methods of its own class.

@@ -51,6 +51,7 @@ void KStepModelForceProxy::serialize(const void* object, SerializationNode& node
     node.setIntProperty("version", 1);
     const KStepModelForce& force = *reinterpret_cast<const KStepModelForce*>(object);
     node.setIntProperty("correctorForceGroup", force.getCorrectorForceGroup());
+    node.setIntProperty("numThreads", force.getNumThreads());
     writeQMRegion(force, node);
     node.createChildNode("Model").setStringProperty("base64", encodeBase64(force.getModelData()));
 }
@@ -60,6 +61,7 @@ void* KStepModelForceProxy::deserialize(const SerializationNode& node) const {
     string data = decodeBase64(node.getChildNode("Model").getStringProperty("base64"));
     unique_ptr<KStepModelForce> force(KStepModelForce::fromModelData(data, readParticles(node)));
     force->setCorrectorForceGroup(node.getIntProperty("correctorForceGroup"));
+    force->setNumThreads(node.getIntProperty("numThreads"));
     readQMRegion(*force, node);
     return force.release();
 }

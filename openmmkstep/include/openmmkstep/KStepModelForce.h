@@ -43,12 +43,18 @@ public:
     }
     /** Set the force group of the corrector that this force stands in for; the default is 1. */
     void setCorrectorForceGroup(int group);
+    /** Get the number of threads that torch uses for this model. */
+    int getNumThreads() const {
+        return numThreads;
+    }
+    /** Set the number of threads that torch uses for this model; the default, 1, is the fastest for small models. */
+    void setNumThreads(int threads);
 protected:
     OpenMM::ForceImpl* createImpl() const;
 private:
     explicit KStepModelForce(const std::vector<int>& particles);
     std::string modelData;
-    int correctorForceGroup;
+    int correctorForceGroup, numThreads;
 };
 
 } // namespace OpenMMKStep

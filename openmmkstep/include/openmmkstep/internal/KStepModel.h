@@ -19,8 +19,8 @@ public:
     }
     /** The text of the contract in the model's file; empty if it has none. */
     virtual const std::string& getContractText() const = 0;
-    /** Prepare for evaluations.  The contract has been checked by the caller. */
-    virtual void prepare(const ModelContract& contract) = 0;
+    /** Prepare for evaluations with a number of threads.  The contract has been checked by the caller. */
+    virtual void prepare(const ModelContract& contract, int numThreads) = 0;
     /**
      * Evaluate the model.
      *
