@@ -81,7 +81,7 @@ void testAnharmonicOscillator(int extraChances) {
         squares[i].assertMean("mean of "+axis+"^2", expectedSquares[i], 0.02*expectedSquares[i]);
     }
     double expectedEnergy = boltzmannAverage(x, x, KT, -1.5, 1.5)+boltzmannAverage(y, y, KT, -1.5, 1.5)+boltzmannAverage(z, z, KT, -1.5, 1.5);
-    energy.assertMean("potential energy", expectedEnergy, 0.01*expectedEnergy);
+    energy.assertMean("potential energy", expectedEnergy, 0.015*expectedEnergy);
     assertKineticEnergies(velocitySquares, kineticEnergy, mass, 3, 0.01);
 }
 
@@ -132,7 +132,7 @@ void testDiatomic(int extraChances) {
  * live much longer than a macro-step and one chance is half a period of the slowest motion, so what happens to the
  * velocities after a rejection shows.  The covariance matrix is kT times the inverse of the matrix of force constants.
  */
-void testCoupledParticles(int extraChances, double friction) {
+void testCoupledParticles(int extraChances) {
     const double mass = 3, coupling = 60;
     const double k[] = {50, 90, 140}, modelK[] = {80, 55, 210};
     System system;
@@ -151,7 +151,7 @@ void testCoupledParticles(int extraChances, double friction) {
     system.addForce(corrector);
     system.addForce(model);
     addBondForce(system, "30*r^2", {{0, 1}, {1, 2}}, 0);
-    KStepIntegrator integrator(0.01, 20, "metropolis", TEMPERATURE, friction);
+    KStepIntegrator integrator(0.01, 20, "metropolis", TEMPERATURE, 1.0);
     integrator.setExtraChances(extraChances);
     integrator.setRandomNumberSeed(31+extraChances);
     unique_ptr<Context> context(createContext(system, integrator, vector<Vec3>(3)));
@@ -180,7 +180,7 @@ void testCoupledParticles(int extraChances, double friction) {
     for (int i = 0; i < 3; i++)
         for (int j = 0; j <= i; j++) {
             double scale = KT*sqrt(inverse[i][i]*inverse[j][j])/determinant;
-            products[i][j].assertMean("covariance "+to_string(i)+" "+to_string(j), KT*inverse[i][j]/determinant, 0.01*scale);
+            products[i][j].assertMean("covariance "+to_string(i)+" "+to_string(j), KT*inverse[i][j]/determinant, 0.02*scale);
         }
     energy.assertMean("potential energy", 4.5*KT, 0.01*4.5*KT);
     assertKineticEnergies(velocitySquares, kineticEnergy, mass, 9, 0.01);
@@ -311,14 +311,55 @@ void testStatisticsOfD() {
     ASSERT_NEAR(sqrt((sumSquares-sum*sum/n)/(n-1)), statistics.sdD, 1e-6);
 }
 
+/**
+ * The same seed must give the same path as on the Reference platform, noise, tests and flips included.  On Reference
+ * itself this shows that nothing but the seed decides.
+ */
+void testPathAgainstReference() {
+    System system;
+    for (int i = 0; i < 3; i++)
+        system.addParticle(3);
+    system.addConstraint(0, 1, 0.2);
+    addExternalForce(system, "50*(x^2+y^2+z^2)", {0, 1, 2}, 1);
+    addExternalForce(system, "30*(x^2+y^2+(z-0.05)^2)", {0, 1, 2}, 2);
+    addBondForce(system, "30*r^2", {{1, 2}}, 0);
+    vector<Vec3> positions = {Vec3(), Vec3(0.2, 0, 0), Vec3(0.1, 0.2, 0)};
+    vector<vector<Vec3> > results;
+    KStepIntegrator::Statistics statistics[2];
+    for (int i = 0; i < 2; i++) {
+        KStepIntegrator integrator(0.01, 10, "metropolis", TEMPERATURE);
+        integrator.setRandomNumberSeed(51);
+        integrator.setConstraintTolerance(1e-10);
+        unique_ptr<Context> context;
+        if (i == 0)
+            context.reset(new Context(system, integrator, Platform::getPlatformByName("Reference")));
+        else
+            context.reset(createContext(system, integrator, positions));
+        context->setPositions(positions);
+        context->setVelocitiesToTemperature(TEMPERATURE, 9);
+        integrator.step(40);
+        results.push_back(getPositions(*context));
+        statistics[i] = integrator.getStatistics();
+    }
+    ASSERT_VECS(results[0], results[1], 1e-6);
+    ASSERT(statistics[0].flips > 0 && statistics[0].accepted > statistics[0].firstAccepted);
+    ASSERT_EQUAL(statistics[0].flips, statistics[1].flips);
+    ASSERT_EQUAL(statistics[0].chances, statistics[1].chances);
+    ASSERT_NEAR(statistics[0].meanD, statistics[1].meanD, 1e-5);
+}
+
 void runTests() {
     testPerfectModel();
     testRejection();
     testStatisticsOfD();
-    for (int extraChances : {1, 4}) {
-        testAnharmonicOscillator(extraChances);
-        testDiatomic(extraChances);
-        testCoupledParticles(extraChances, 1.0);
+    testPathAgainstReference();
+    testCoupledParticles(4);
+    if (isLongSamplingPossible()) {
+        testCoupledParticles(1);
+        for (int extraChances : {1, 4}) {
+            testAnharmonicOscillator(extraChances);
+            testDiatomic(extraChances);
+        }
+        testRigidDipole();
     }
-    testRigidDipole();
 }
