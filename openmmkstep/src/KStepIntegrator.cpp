@@ -6,6 +6,7 @@
 #include "openmm/OpenMMException.h"
 #include "openmm/internal/ContextImpl.h"
 #include <cmath>
+#include <set>
 #include <sstream>
 
 using namespace OpenMMKStep;
@@ -103,7 +104,36 @@ void KStepIntegrator::resetStatistics() {
     sumSquaresD = 0;
 }
 
+void KStepIntegrator::setMollification(const vector<MollifiedBond>& bonds) {
+    set<int> moving, fixed;
+    for (const MollifiedBond& bond : bonds) {
+        if (!(bond.length > 0) || !isfinite(bond.length))
+            throw OpenMMException("KStepIntegrator: the length of a mollified bond must be a positive number of nm.");
+        if (bond.particle1 == bond.particle2 || !moving.insert(bond.particle2).second)
+            throw OpenMMException("KStepIntegrator: particle "+to_string(bond.particle2)+" is the moving end of two mollified bonds, or of one with itself.");
+        fixed.insert(bond.particle1);
+    }
+    for (int particle : moving)
+        if (fixed.find(particle) != fixed.end())
+            throw OpenMMException("KStepIntegrator: particle "+to_string(particle)+" is the moving end of one mollified bond and the fixed end of another.");
+    mollification = bonds;
+}
+
+double KStepIntegrator::computeConservedEnergy() {
+    if (context == NULL)
+        throw OpenMMException("This Integrator is not bound to a context!");
+    if (scheme != "impulse" || friction > 0)
+        throw OpenMMException("KStepIntegrator: only the scheme 'impulse' without friction conserves an energy.");
+    noticeChangedContext();
+    validate(true);
+    double fast = context->calcForcesAndEnergy(false, true, getCommonGroups() | (1<<modelForceGroup));
+    return getKernel().computeKineticEnergy(*context, 0, getConstraintTolerance())+fast+correctorEnergy-modelEnergy;
+}
+
 void KStepIntegrator::checkSettings() const {
+    if (scheme == "metropolis" && !mollification.empty())
+        throw OpenMMException("KStepIntegrator: mollification belongs to the scheme 'impulse'; 'metropolis' has no use for it.");
+
     if (scheme == "metropolis") {
         if (temperature == 0)
             throw OpenMMException("KStepIntegrator: the scheme 'metropolis' samples at a temperature; set a positive one.");
@@ -235,7 +265,7 @@ void KStepIntegrator::impulseStep() {
     double h = getStepSize();
     getKernel().kick(*context, IntegrateKStepStepKernel::Correction, 0.5*h);
     propagate();
-    computeCorrector(true);
+    computeCorrection();
     getKernel().kick(*context, IntegrateKStepStepKernel::Correction, 0.5*h);
     getKernel().constrainVelocities(*context, getConstraintTolerance());
     if (!isfinite(correctorEnergy-modelEnergy) || !getKernel().isStateFinite(*context))
@@ -295,7 +325,10 @@ void KStepIntegrator::propagate() {
             getKernel().kick(*context, IntegrateKStepStepKernel::Fast, baseStepSize);
         }
     }
-    computeFastForcesAndModel();
+    if (mollification.empty())
+        computeFastForcesAndModel();
+    else
+        computeFastForces(); // the model's part of D is evaluated elsewhere, at A(x)
     getKernel().kick(*context, IntegrateKStepStepKernel::Fast, 0.5*baseStepSize);
 }
 
@@ -320,6 +353,30 @@ void KStepIntegrator::computeFastForcesAndModel() {
     kernel.setForces(*context, IntegrateKStepStepKernel::Correction, hasModel ? -1 : 0);
 }
 
+/**
+ * The energies of D and, in the slot Correction, its forces, after computeFastForcesAndModel().
+ */
+void KStepIntegrator::computeCorrection() {
+    if (mollification.empty()) {
+        computeCorrector(true);
+        return;
+    }
+    IntegrateKStepStepKernel& kernel = getKernel();
+    kernel.mollify(*context);
+    try {
+        modelEnergy = 0;
+        if (hasModel)
+            modelEnergy = context->calcForcesAndEnergy(true, true, 1<<modelForceGroup);
+        kernel.setForces(*context, IntegrateKStepStepKernel::Correction, hasModel ? -1 : 0);
+        computeCorrector(true);
+    }
+    catch (...) {
+        kernel.unmollify(*context);
+        throw;
+    }
+    kernel.unmollify(*context);
+}
+
 void KStepIntegrator::computeCorrector(bool includeForces) {
     statistics.correctorCalls++;
     correctorEnergy = context->calcForcesAndEnergy(includeForces, true, 1<<correctorForceGroup);
@@ -336,10 +393,20 @@ void KStepIntegrator::refresh(bool needCorrectionForces) {
         stateChanged(State::Positions);
         noticeChangedContext();
     }
+    validate(needCorrectionForces);
+}
+
+/**
+ * Compute what is not valid for the current positions.
+ */
+void KStepIntegrator::validate(bool needCorrectionForces) {
     if (fastForcesValid && energiesValid && (correctionForcesValid || !needCorrectionForces))
         return;
     computeFastForcesAndModel();
-    computeCorrector(needCorrectionForces);
+    if (needCorrectionForces)
+        computeCorrection();
+    else
+        computeCorrector(false);
     if (!isfinite(correctorEnergy-modelEnergy))
         throw OpenMMException("KStepIntegrator: the energy of the corrector or the model is NaN or infinite at the current positions.  Check that positions were set and the structure is reasonable.");
     fastForcesValid = energiesValid = true;

@@ -1,6 +1,7 @@
 #include "exports.h"
 #include "openmm_interop.h"
 #include "openmmkstep/KStepIntegrator.h"
+#include <pybind11/stl.h>
 
 namespace py = pybind11;
 using namespace OpenMMKStep;
@@ -29,6 +30,19 @@ void exportKStepIntegrator(py::module_& m) {
     m.def("KStepIntegrator_setModelForceGroup", method<I>(&I::setModelForceGroup));
     m.def("KStepIntegrator_getExtraChances", method<I>(&I::getExtraChances));
     m.def("KStepIntegrator_setExtraChances", method<I>(&I::setExtraChances));
+    m.def("KStepIntegrator_setMollification", [](py::object self, const vector<tuple<int, int, double>>& bonds) {
+        vector<I::MollifiedBond> list;
+        for (const auto& [particle1, particle2, length] : bonds)
+            list.push_back({particle1, particle2, length});
+        unwrap<I>(self).setMollification(list);
+    });
+    m.def("KStepIntegrator_getMollification", [](py::object self) {
+        vector<tuple<int, int, double>> bonds;
+        for (const I::MollifiedBond& bond : unwrap<I>(self).getMollification())
+            bonds.push_back({bond.particle1, bond.particle2, bond.length});
+        return bonds;
+    });
+    m.def("KStepIntegrator_computeConservedEnergy", method<I>(&I::computeConservedEnergy));
     m.def("KStepIntegrator_resetStatistics", method<I>(&I::resetStatistics));
     m.def("KStepIntegrator_stepTo", [](py::object self, double time) {
         I& integrator = unwrap<I>(self);

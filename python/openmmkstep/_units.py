@@ -5,6 +5,7 @@ from __future__ import annotations
 from openmm import unit
 
 PICOSECOND = unit.picosecond
+NANOMETER = unit.nanometer
 PER_PICOSECOND = unit.picosecond**-1
 KELVIN = unit.kelvin
 CHARGE = unit.elementary_charge

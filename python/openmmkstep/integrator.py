@@ -6,7 +6,7 @@ import openmm
 from openmm import unit
 
 from . import _openmmkstep as _c
-from ._units import ENERGY, KELVIN, PER_PICOSECOND, PICOSECOND, strip
+from ._units import ENERGY, KELVIN, NANOMETER, PER_PICOSECOND, PICOSECOND, strip
 
 
 class KStepIntegrator(openmm.Integrator):
@@ -127,6 +127,26 @@ class KStepIntegrator(openmm.Integrator):
     def setExtraChances(self, chances: int) -> None:
         """Set the total number of tests that 'metropolis' makes before a flip; the default is 4, 1 is the plain test."""
         _c.KStepIntegrator_setExtraChances(self, chances)
+
+    def setMollification(self, bonds) -> None:
+        """Set the bonds that are reset before D is evaluated in the scheme 'impulse' (mollified impulse).
+
+        Parameters
+        ----------
+        bonds : sequence of (int, int, float or Quantity)
+            (heavy atom, hydrogen, length in nm), normally all X-H bonds of the QM region with their mean lengths; an
+            empty list gives the plain impulse. Takes effect for Contexts created afterwards.
+        """
+        numbers = [(int(a), int(b), strip(length, NANOMETER)) for a, b, length in bonds]
+        _c.KStepIntegrator_setMollification(self, numbers)
+
+    def getMollification(self) -> list[tuple[int, int, unit.Quantity]]:
+        """Get the bonds that mollification resets, as (heavy atom, hydrogen, length)."""
+        return [(a, b, length * NANOMETER) for a, b, length in _c.KStepIntegrator_getMollification(self)]
+
+    def computeConservedEnergy(self) -> unit.Quantity:
+        """Compute what the scheme 'impulse' conserves without friction: K + U_common + U_model(x) + D(A(x))."""
+        return _c.KStepIntegrator_computeConservedEnergy(self) * ENERGY
 
     def stepTo(self, time) -> None:
         """Advance by whole macro-steps until the Context's time is at least the given one (ps)."""

@@ -2,6 +2,7 @@
 #include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/serialization/proxies.h"
 #include <memory>
+#include <vector>
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
@@ -23,6 +24,9 @@ void KStepIntegratorProxy::serialize(const void* object, SerializationNode& node
     node.setIntProperty("correctorForceGroup", integrator.getCorrectorForceGroup());
     node.setIntProperty("modelForceGroup", integrator.getModelForceGroup());
     node.setIntProperty("extraChances", integrator.getExtraChances());
+    SerializationNode& bonds = node.createChildNode("MollifiedBonds");
+    for (const KStepIntegrator::MollifiedBond& bond : integrator.getMollification())
+        bonds.createChildNode("Bond").setIntProperty("particle1", bond.particle1).setIntProperty("particle2", bond.particle2).setDoubleProperty("length", bond.length);
     // What the user set: getIntegrationForceGroups() of the class itself leaves out the model's group.
     node.setIntProperty("integrationForceGroups", integrator.Integrator::getIntegrationForceGroups());
 }
@@ -36,6 +40,10 @@ void* KStepIntegratorProxy::deserialize(const SerializationNode& node) const {
     integrator->setCorrectorForceGroup(node.getIntProperty("correctorForceGroup"));
     integrator->setModelForceGroup(node.getIntProperty("modelForceGroup"));
     integrator->setExtraChances(node.getIntProperty("extraChances"));
+    vector<KStepIntegrator::MollifiedBond> bonds;
+    for (const SerializationNode& bond : node.getChildNode("MollifiedBonds").getChildren())
+        bonds.push_back({bond.getIntProperty("particle1"), bond.getIntProperty("particle2"), bond.getDoubleProperty("length")});
+    integrator->setMollification(bonds);
     integrator->setIntegrationForceGroups(node.getIntProperty("integrationForceGroups"));
     return integrator.release();
 }

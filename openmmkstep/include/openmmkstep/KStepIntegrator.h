@@ -7,6 +7,7 @@
 #include "openmmkstep/internal/export.h"
 #include <random>
 #include <string>
+#include <vector>
 
 namespace OpenMMKStep {
 
@@ -22,6 +23,11 @@ class IntegrateKStepStepKernel;
  * - "impulse": v += (h/2) dF/m, k inner steps on H_fast, v += (h/2) dF/m, where dF = F_corr - F_model (r-RESPA;
  *   Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992)).  Symplectic without friction.  Without a model it is
  *   plain RESPA between the corrector and the rest.
+ *   With setMollification() D is evaluated at A(x), which is x with each of the given bonds reset to a fixed length, and
+ *   the kick is the exact gradient of D(A(x)) (mollified impulse; Garcia-Archilla, Sanz-Serna, Skeel, SIAM J. Sci.
+ *   Comput. 20, 930 (1998); Izaguirre, Reich, Skeel, J. Chem. Phys. 110, 9853 (1999)).  That takes out the resonance
+ *   with bond stretches which limits the plain impulse to h of about 2 fs.  The dynamics is Hamiltonian for
+ *   K + U_common + U_model(x) + D(A(x)); see computeConservedEnergy().
  * - "metropolis": k inner steps on H_fast are a proposal, accepted with probability min(1, exp(-dD/kT)).  A failed
  *   test is followed by another k steps and a test with the same random number, up to getExtraChances() tests (extra
  *   chance Hybrid Monte Carlo; Campos, Sanz-Serna, J. Comput. Phys. 281, 365 (2015)); if all fail, positions are
@@ -73,6 +79,29 @@ public:
     }
     /** Set the number of base steps in a macro-step. */
     void setK(int k);
+    /**
+     * A bond that mollification resets, the lighter particle moving along it.
+     */
+    struct MollifiedBond {
+        int particle1;     ///< the heavy atom, which stays
+        int particle2;     ///< the hydrogen, which moves; in one bond only
+        double length;     ///< the length it is reset to, in nm
+    };
+    /**
+     * Set the bonds that are reset before D is evaluated in the scheme impulse, normally all X-H bonds of the QM
+     * region with their mean lengths.  An empty list, the default, gives the plain impulse.  Takes effect for Contexts
+     * created afterwards.
+     */
+    void setMollification(const std::vector<MollifiedBond>& bonds);
+    /** Get the bonds that mollification resets. */
+    const std::vector<MollifiedBond>& getMollification() const {
+        return mollification;
+    }
+    /**
+     * Compute the energy in kJ/mol that the scheme impulse conserves without friction: K + U_common + U_model(x) +
+     * D(A(x)).  Without mollification it is the total energy.  Costs no corrector call after a macro-step.
+     */
+    double computeConservedEnergy();
     /** Get the scheme: "impulse" or "metropolis". */
     const std::string& getScheme() const {
         return scheme;
@@ -147,9 +176,11 @@ private:
     bool tryProposal();
     void propagate();
     void refresh(bool needCorrectionForces);
+    void validate(bool needCorrectionForces);
     void computeFastForces();
     void computeFastForcesAndModel();
     void computeCorrector(bool includeForces);
+    void computeCorrection();
     void noticeChangedContext();
     void recordD();
     int getCommonGroups() const;
@@ -157,6 +188,7 @@ private:
     double baseStepSize, temperature, friction;
     int k, extraChances, randomNumberSeed, correctorForceGroup, modelForceGroup;
     std::string scheme;
+    std::vector<MollifiedBond> mollification;
     // What is valid for the Context's current positions.
     bool fastForcesValid, correctionForcesValid, energiesValid;
     double modelEnergy, correctorEnergy;

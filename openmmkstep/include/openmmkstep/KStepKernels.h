@@ -34,6 +34,16 @@ public:
     virtual void setForces(OpenMM::ContextImpl& context, ForceSlot slot, double scale) = 0;
     /** Add the Context's current forces to a slot. */
     virtual void addForces(OpenMM::ContextImpl& context, ForceSlot slot) = 0;
+    /**
+     * Put the particles where mollification sees them: x -> A(x), which is x with every bond of the integrator's
+     * mollification reset to its length, the hydrogen moved along the bond.  Keeps x.
+     */
+    virtual void mollify(OpenMM::ContextImpl& context) = 0;
+    /**
+     * Undo mollify(), and multiply the forces in the slot Correction by the transpose of the Jacobian of A, so that
+     * they are minus the gradient with respect to x.
+     */
+    virtual void unmollify(OpenMM::ContextImpl& context) = 0;
     /** v += interval F/m with the forces of a slot.  Velocity constraints are not applied. */
     virtual void kick(OpenMM::ContextImpl& context, ForceSlot slot, double interval) = 0;
     /**

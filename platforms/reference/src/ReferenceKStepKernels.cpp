@@ -1,8 +1,10 @@
 #include "ReferenceKStepKernels.h"
 #include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/internal/UnitConstants.h"
+#include "openmm/OpenMMException.h"
 #include "openmm/reference/ReferenceConstraints.h"
 #include "openmm/reference/ReferencePlatform.h"
+#include <algorithm>
 #include <cmath>
 #include <istream>
 #include <ostream>
@@ -30,6 +32,10 @@ void ReferenceIntegrateKStepStepKernel::initialize(const System& system, const K
     for (auto& slot : slots)
         slot.resize(numParticles);
     newPositions.resize(numParticles);
+    mollification = integrator.getMollification();
+    for (const KStepIntegrator::MollifiedBond& bond : mollification)
+        if (min(bond.particle1, bond.particle2) < 0 || max(bond.particle1, bond.particle2) >= numParticles)
+            throw OpenMMException("KStepIntegrator: a mollified bond connects particles "+to_string(bond.particle1)+" and "+to_string(bond.particle2)+", but the System has "+to_string(numParticles)+" particles.");
     int seed = integrator.getRandomNumberSeed();
     init_gen_rand(seed == 0 ? random_device{}() : (unsigned int) seed, random);
     nextGaussianIsValid = false;
@@ -45,6 +51,34 @@ void ReferenceIntegrateKStepStepKernel::addForces(ContextImpl& context, ForceSlo
     vector<Vec3>& forces = *getData(context).forces;
     for (size_t i = 0; i < forces.size(); i++)
         slots[slot][i] += forces[i];
+}
+
+void ReferenceIntegrateKStepStepKernel::mollify(ContextImpl& context) {
+    vector<Vec3>& positions = *getData(context).positions;
+    truePositions = positions;
+    for (const KStepIntegrator::MollifiedBond& bond : mollification) {
+        Vec3 delta = positions[bond.particle2]-positions[bond.particle1];
+        positions[bond.particle2] = positions[bond.particle1]+delta*(bond.length/sqrt(delta.dot(delta)));
+    }
+    if (hasVirtualSites)
+        context.computeVirtualSites();
+}
+
+void ReferenceIntegrateKStepStepKernel::unmollify(ContextImpl& context) {
+    vector<Vec3>& positions = *getData(context).positions;
+    positions = truePositions;
+    vector<Vec3>& forces = slots[Correction];
+    for (const KStepIntegrator::MollifiedBond& bond : mollification) {
+        // With u the bond's direction and R its length, dA/dx of the hydrogen is (r0/R)(1 - u u^T), symmetric; what
+        // it does not take goes to the heavy atom, on whose position A(hydrogen) depends with the rest.
+        Vec3 u = positions[bond.particle2]-positions[bond.particle1];
+        double r = sqrt(u.dot(u));
+        u /= r;
+        Vec3 force = forces[bond.particle2];
+        Vec3 kept = (force-u*u.dot(force))*(bond.length/r);
+        forces[bond.particle2] = kept;
+        forces[bond.particle1] += force-kept;
+    }
 }
 
 void ReferenceIntegrateKStepStepKernel::kick(ContextImpl& context, ForceSlot slot, double interval) {

@@ -1,6 +1,7 @@
 #ifndef OPENMMKSTEP_REFERENCEKSTEPKERNELS_H_
 #define OPENMMKSTEP_REFERENCEKSTEPKERNELS_H_
 
+#include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/KStepKernels.h"
 #include "openmm/Vec3.h"
 #include "sfmt/SFMT.h"
@@ -19,6 +20,8 @@ public:
     void initialize(const OpenMM::System& system, const KStepIntegrator& integrator) override;
     void setForces(OpenMM::ContextImpl& context, ForceSlot slot, double scale) override;
     void addForces(OpenMM::ContextImpl& context, ForceSlot slot) override;
+    void mollify(OpenMM::ContextImpl& context) override;
+    void unmollify(OpenMM::ContextImpl& context) override;
     void kick(OpenMM::ContextImpl& context, ForceSlot slot, double interval) override;
     void drift(OpenMM::ContextImpl& context, double stepSize, double friction, double temperature, double tolerance) override;
     void constrainVelocities(OpenMM::ContextImpl& context, double tolerance) override;
@@ -35,8 +38,9 @@ private:
     void randomizeVelocities(OpenMM::ContextImpl& context, double interval, double friction, double temperature);
     double gaussian();
     bool hasConstraints, hasVirtualSites;
+    std::vector<KStepIntegrator::MollifiedBond> mollification;
     std::vector<double> masses, inverseMasses;
-    std::vector<OpenMM::Vec3> slots[2], savedSlots[2], savedPositions, savedVelocities, savedForces, newPositions, shiftedVelocities;
+    std::vector<OpenMM::Vec3> slots[2], savedSlots[2], savedPositions, savedVelocities, savedForces, truePositions, newPositions, shiftedVelocities;
     mutable OpenMM_SFMT::SFMT random;
     double nextGaussian;
     bool nextGaussianIsValid;
