@@ -7,7 +7,7 @@ load_bindings()
 from .contract import ModelContract, readContract, saveModel  # noqa: E402
 from .forces import KStepModelForce, QMRegionForce, XtbForce, cast  # noqa: E402
 from .integrator import KStepIntegrator  # noqa: E402
-from .qmmm import createQMMMSystem  # noqa: E402
+from .qmmm import createQMMMSystem, findMollification  # noqa: E402
 
 __version__ = load_bindings().version
 
@@ -20,6 +20,7 @@ __all__ = [
     "cast",
     "check_installation",
     "createQMMMSystem",
+    "findMollification",
     "readContract",
     "saveModel",
 ]

@@ -1,5 +1,6 @@
 """QM/MM set-up."""
 
+from .mollification import findMollification
 from .system import createQMMMSystem
 
-__all__ = ["createQMMMSystem"]
+__all__ = ["createQMMMSystem", "findMollification"]
