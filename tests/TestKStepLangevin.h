@@ -78,6 +78,20 @@ void testKineticEnergy() {
     }
 }
 
+/**
+ * Without forces and next to absolute zero, velocities decay as exp(-friction t), whatever k is.
+ */
+void testFrictionRate() {
+    System system;
+    system.addParticle(2);
+    addExternalForce(system, "0", {0}, 1);
+    KStepIntegrator integrator(0.02, 5, "impulse", 1e-12, 3.0);
+    unique_ptr<Context> context(createContext(system, integrator, {Vec3()}));
+    context->setVelocities({Vec3(1, -2, 3)});
+    integrator.step(4);
+    ASSERT_VEC(Vec3(1, -2, 3)*exp(-3.0*0.4), getVelocities(*context)[0], 1e-4);
+}
+
 /** Assert that constrained distances are kept and that no velocity points along them. */
 static void assertConstraints(const System& system, const State& state) {
     for (int i = 0; i < system.getNumConstraints(); i++) {
@@ -259,6 +273,7 @@ void testMasslessParticle(const string& scheme) {
 void runTests() {
     testHarmonicOscillators();
     testKineticEnergy();
+    testFrictionRate();
     testConstrainedChain();
     testWaterDroplet();
     for (string scheme : {"impulse", "metropolis"}) {

@@ -16,7 +16,7 @@ using namespace std;
 KStepIntegrator::KStepIntegrator(double baseStepSize, int k, const string& scheme, double temperature, double friction) :
         extraChances(4), randomNumberSeed(0), correctorForceGroup(1), modelForceGroup(2), scheme(scheme),
         fastForcesValid(false), correctionForcesValid(false), energiesValid(false), modelEnergy(0), correctorEnergy(0),
-        hasModel(false), lastStepCount(-1), numD(0), sumSquaresD(0) {
+        hasModel(false), lastStepCount(-1), lastCommonGroups(0), numD(0), sumSquaresD(0) {
     if (scheme == "reweight" || scheme == "jump")
         throw OpenMMException("KStepIntegrator: the scheme '"+scheme+"' is not available in this version; use 'impulse' or 'metropolis'.");
     if (scheme != "impulse" && scheme != "metropolis")
@@ -65,18 +65,20 @@ void KStepIntegrator::setFriction(double friction) {
     this->friction = friction;
 }
 
-static void checkGroup(int group) {
+static void checkGroup(int group, bool inContext) {
+    if (inContext)
+        throw OpenMMException("KStepIntegrator: the force groups of corrector and model cannot be changed while the integrator is used by a Context.");
     if (group < 0 || group > 31)
         throw OpenMMException("KStepIntegrator: force groups are numbered 0 to 31, found "+to_string(group)+".");
 }
 
 void KStepIntegrator::setCorrectorForceGroup(int group) {
-    checkGroup(group);
+    checkGroup(group, context != NULL);
     correctorForceGroup = group;
 }
 
 void KStepIntegrator::setModelForceGroup(int group) {
-    checkGroup(group);
+    checkGroup(group, context != NULL);
     modelForceGroup = group;
 }
 
@@ -200,18 +202,19 @@ void KStepIntegrator::stateChanged(State::DataType changed) {
 }
 
 /**
- * Notice changes that stateChanged() does not report: steps made by another integrator of a CompoundIntegrator, and a
- * new box.
+ * Notice changes that stateChanged() does not report: steps made by another integrator of a CompoundIntegrator, a new
+ * box, and other integration force groups.
  */
 void KStepIntegrator::noticeChangedContext() {
     Vec3 box[3];
     context->getPeriodicBoxVectors(box[0], box[1], box[2]);
-    bool changed = (context->getStepCount() != lastStepCount);
+    bool changed = (context->getStepCount() != lastStepCount || getCommonGroups() != lastCommonGroups);
     for (int i = 0; i < 3; i++) {
         changed |= (box[i] != lastBox[i]);
         lastBox[i] = box[i];
     }
     lastStepCount = context->getStepCount();
+    lastCommonGroups = getCommonGroups();
     if (changed)
         stateChanged(State::Positions);
 }

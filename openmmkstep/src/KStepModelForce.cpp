@@ -16,7 +16,7 @@ KStepModelForce::KStepModelForce(const string& file, const vector<int>& particle
     ifstream stream(file, ios::binary);
     stringstream data;
     if (!stream || !(data << stream.rdbuf()))
-        throw OpenMMException("KStepModelForce: the model file '"+file+"' cannot be read.");
+        throw OpenMMException("KStepModelForce: the model file '"+file+"' cannot be read or is empty.");
     modelData = data.str();
 }
 

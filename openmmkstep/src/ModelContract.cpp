@@ -50,7 +50,10 @@ public:
         if (contract->hasPotentialInput && contract->outputsForces && !contains(node.getChildNode("Outputs"), "charges"))
             throw OpenMMException("a model with phi input that returns forces must return charges (dE/dphi) too");
         for (const SerializationNode& atom : node.getChildNode("Atoms").getChildren()) {
-            contract->species.push_back(atom.getIntProperty("number"));
+            int number = atom.getIntProperty("number");
+            if (number < 1 || number > 86)
+                throw OpenMMException("atomic numbers must be from 1 to 86, found '"+atom.getStringProperty("number")+"'");
+            contract->species.push_back(number);
             if (contract->hasPotentialInput)
                 contract->dampingLengths.push_back(atom.getDoubleProperty("dampingLength"));
         }

@@ -135,14 +135,16 @@ bool XtbCalculator::fetchError(string& error) {
 }
 
 /**
- * Create the molecule at the positions in qmX.
+ * Create the molecule at the positions in qmX.  GFN-FF takes its topology, and with it the potential, from the first
+ * geometry it sees; when the handles are made anew after a failure it must be the same one.
  */
 void XtbCalculator::createHandles() {
     const XtbLibrary& lib = XtbLibrary::get();
     env = lib.newEnvironment();
     lib.setVerbosity(env, 0);
     int numAtoms = numbers.size();
-    mol = lib.newMolecule(env, &numAtoms, numbers.data(), qmX.data(), &charge, &unpairedElectrons, NULL, NULL);
+    const vector<double>& x = (firstX.empty() ? qmX : firstX);
+    mol = lib.newMolecule(env, &numAtoms, numbers.data(), x.data(), &charge, &unpairedElectrons, NULL, NULL);
     string error;
     if (fetchError(error)) {
         deleteHandles();
@@ -170,6 +172,10 @@ void XtbCalculator::createHandles() {
         throw OpenMMException("XtbForce: libxtb could not set up "+method+" for this molecule: "+error);
     }
     results = lib.newResults();
+    if (firstX.empty())
+        firstX = qmX;
+    else
+        lib.updateMolecule(env, mol, qmX.data(), NULL);
 }
 
 void XtbCalculator::deleteHandles() {

@@ -112,7 +112,10 @@ private:
             throw OpenMMException(string("KStepModelForce: expected the model to return ")+(contract.hasPotentialInput ? "(energy, forces, charges)" : "(energy, forces)")+", as its contract says, found "+(result.isTuple() ? "a shorter tuple." : result.tagKind()+"."));
         const auto& elements = result.toTupleRef().elements();
         int64_t n = positions.size();
-        copyVectors(checked(elements[1], "forces", 3*n), forces, 1);
+        torch::Tensor f = checked(elements[1], "forces", 3*n);
+        if (f.dim() != 2 || f.size(0) != n)
+            throw OpenMMException("KStepModelForce: expected the model to return forces of the shape ("+to_string(n)+", 3), found another shape of "+to_string(3*n)+" elements.");
+        copyVectors(f, forces, 1);
         if (contract.hasPotentialInput) {
             torch::Tensor q = checked(elements[2], "charges", n);
             charges.assign(q.const_data_ptr<double>(), q.const_data_ptr<double>()+n);

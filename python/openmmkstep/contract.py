@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import io
 import os
+import struct
 import xml.etree.ElementTree as ET
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +23,18 @@ from ._load import load_torch
 CONTRACT_FILE = "kstep_contract.xml"
 CONTRACT_VERSION = 1
 _MAX_CONTRACT_BYTES = 1_000_000
+# What zipfile raises on damaged archives; NotImplementedError and RuntimeError are of flags that the damage has set.
+_ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    ValueError,
+    EOFError,
+    OSError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+)
 _UNITS = {"length": "nm", "energy": "kJ/mol", "charge": "e", "time": "ps"}
 _INPUTS = {
     "potential": [("positions",), ("positions", "phi")],
@@ -233,18 +248,43 @@ def readContract(path: str | os.PathLike) -> ModelContract:
     ValueError
         If it is not a TorchScript file, is truncated, or carries no contract or one that cannot be used.
     """
+    with open(path, "rb") as file:
+        return ModelContract.fromXml(_read_archive(file.read(), path))
+
+
+def check_archive(data: bytes) -> None:
+    """Compare a model file's bytes with the checksums in it, which torch does not do: it can crash on a corrupt file.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are not a TorchScript file, or truncated or corrupt. Whether there is a contract is not checked.
+    """
+    _open_archive(data, "The model").close()
+
+
+def _open_archive(data: bytes, name) -> zipfile.ZipFile:
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = [i for i in archive.infolist() if i.filename.endswith(f"/extra/{CONTRACT_FILE}")]
-            if len(entries) != 1:
-                raise ValueError(
-                    f"The model file '{path}' carries no contract; write models with openmmkstep.saveModel(), which adds one."
-                )
-            if entries[0].file_size > _MAX_CONTRACT_BYTES:
-                raise ValueError(
-                    f"The contract in '{path}' is larger than {_MAX_CONTRACT_BYTES} bytes; the file is not what saveModel() wrote."
-                )
-            text = archive.read(entries[0]).decode()
-    except (zipfile.BadZipFile, UnicodeDecodeError) as e:
-        raise ValueError(f"'{path}' is not a TorchScript file, or it is truncated or corrupt ({e}).") from e
-    return ModelContract.fromXml(text)
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        bad = archive.testzip()
+    except _ARCHIVE_ERRORS as e:
+        raise ValueError(f"'{name}' is not a TorchScript file, or it is truncated or corrupt ({e}).") from e
+    if bad is not None:
+        raise ValueError(
+            f"'{name}' is not a TorchScript file, or it is truncated or corrupt (wrong checksum of {bad})."
+        )
+    return archive
+
+
+def _read_archive(data: bytes, path) -> str:
+    with _open_archive(data, path) as archive:
+        entries = [i for i in archive.infolist() if i.filename.endswith(f"/extra/{CONTRACT_FILE}")]
+        if len(entries) != 1:
+            raise ValueError(
+                f"The model file '{path}' carries no contract; write models with openmmkstep.saveModel(), which adds one."
+            )
+        if entries[0].file_size > _MAX_CONTRACT_BYTES:
+            raise ValueError(
+                f"The contract in '{path}' is larger than {_MAX_CONTRACT_BYTES} bytes; the file is not what saveModel() wrote."
+            )
+        return archive.read(entries[0]).decode(errors="replace")

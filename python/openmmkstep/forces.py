@@ -11,6 +11,7 @@ from openmm import unit
 from . import _openmmkstep as _c
 from ._load import load_torch
 from ._units import CHARGE, KELVIN, strip
+from .contract import check_archive
 
 
 class QMRegionForce(openmm.Force):
@@ -84,6 +85,11 @@ class XtbForce(QMRegionForce):
     E = E_xTB(x_QM; {Q_j at x_j}) - k_e sum_j sum_a q_a Q_j / R_aj, with forces on every QM particle and every
     embedding charge. The QM region is one molecule. Needs libxtb when a Context is created (``pip install xtb``).
 
+    GFN-FF derives its topology from the first geometry that a Context evaluates, so start from a reasonable one; it
+    cannot be embedded. OpenMM's LocalEnergyMinimizer begins with a step of 1 nm, summed over all particles: a QM
+    region without surroundings may be torn apart by it, and the SCF failure ends the minimization. A few hundred steps
+    of LangevinMiddleIntegrator at 10 K do the same job.
+
     Parameters
     ----------
     method : str
@@ -102,6 +108,8 @@ class XtbForce(QMRegionForce):
     OpenMMException
         For an unknown method or element, lists of different lengths, repeated particles, or a multiplicity that the
         number of electrons does not allow. In dynamics: if the SCF fails from a warm and a cold start.
+    ValueError
+        For a charge that is not a whole number.
     """
 
     def __init__(
@@ -112,9 +120,11 @@ class XtbForce(QMRegionForce):
         charge: int = 0,
         multiplicity: int = 1,
     ):
-        charge = int(strip(charge, CHARGE))
+        number = strip(charge, CHARGE)
+        if number != round(number):
+            raise ValueError(f"XtbForce: the charge of the QM region must be a whole number, found {charge}.")
         xml = _c.XtbForce_create(
-            method, [int(i) for i in particles], [int(n) for n in atomicNumbers], charge, multiplicity
+            method, [int(i) for i in particles], [int(n) for n in atomicNumbers], round(number), multiplicity
         )
         self.this = openmm.XmlSerializer.deserialize(xml).this
 
@@ -193,12 +203,15 @@ class KStepModelForce(QMRegionForce):
     OpenMMException
         If the file cannot be read or the particles are repeated. When a Context is created: if the file is not a
         TorchScript file with a contract, or the contract does not fit the System.
+    ValueError
+        If the file is not a TorchScript file, or is truncated or corrupt.
     """
 
     def __init__(self, model: str | os.PathLike, particles: Sequence[int]):
         load_torch()
         xml = _c.KStepModelForce_create(os.fspath(model), [int(i) for i in particles])
         self.this = openmm.XmlSerializer.deserialize(xml).this
+        check_archive(self.getModelData())
 
     def getModelData(self) -> bytes:
         """Get the bytes of the model file."""

@@ -109,7 +109,7 @@ class KStepIntegrator(openmm.Integrator):
         return _c.KStepIntegrator_getCorrectorForceGroup(self)
 
     def setCorrectorForceGroup(self, group: int) -> None:
-        """Set the force group of the corrector; the default is 1. Takes effect for Contexts created afterwards."""
+        """Set the force group of the corrector; the default is 1. Not possible while a Context uses the integrator."""
         _c.KStepIntegrator_setCorrectorForceGroup(self, group)
 
     def getModelForceGroup(self) -> int:
@@ -117,7 +117,7 @@ class KStepIntegrator(openmm.Integrator):
         return _c.KStepIntegrator_getModelForceGroup(self)
 
     def setModelForceGroup(self, group: int) -> None:
-        """Set the force group of the model; the default is 2. Takes effect for Contexts created afterwards."""
+        """Set the force group of the model; the default is 2. Not possible while a Context uses the integrator."""
         _c.KStepIntegrator_setModelForceGroup(self, group)
 
     def getExtraChances(self) -> int:

@@ -36,6 +36,8 @@ static string decodeBase64(const string& text) {
                 numBytes--;
                 value = 0;
             }
+            else if (numBytes < 3)
+                throw OpenMMException("The model in the XML of a KStepModelForce is corrupt.");
             bits = (bits << 6) | value;
         }
         for (unsigned int j = 0; j < numBytes; j++)

@@ -1,1 +1,211 @@
-int main() {}
+#include "TestUtilities.h"
+#include "openmm/serialization/SerializationNode.h"
+#include "openmm/serialization/XmlSerializer.h"
+#include "openmmkstep/KStepModelForce.h"
+#include "openmmkstep/XtbForce.h"
+#include <memory>
+#include <sstream>
+
+using namespace OpenMMKStep;
+using namespace OpenMM;
+using namespace std;
+
+/**
+ * XML of the three classes.  Every field is set to a value that is not its default, so a field that is left out shows.
+ */
+
+template <class T>
+static string toXml(const T& object, const string& rootName) {
+    stringstream stream;
+    XmlSerializer::serialize<T>(&object, rootName, stream);
+    return stream.str();
+}
+
+template <class T>
+static unique_ptr<T> fromXml(const string& xml) {
+    stringstream stream(xml);
+    return unique_ptr<T>(XmlSerializer::deserialize<T>(stream));
+}
+
+static string replaceOnce(const string& text, const string& from, const string& to) {
+    size_t position = text.find(from);
+    ASSERT(position != string::npos);
+    string result = text;
+    return result.replace(position, from.size(), to);
+}
+
+void testKStepIntegrator(const string& scheme) {
+    KStepIntegrator integrator(0.00037, 7, scheme, 312.5, 2.25);
+    integrator.setConstraintTolerance(3e-7);
+    integrator.setRandomNumberSeed(-12345);
+    integrator.setCorrectorForceGroup(4);
+    integrator.setModelForceGroup(9);
+    integrator.setExtraChances(6);
+    integrator.setIntegrationForceGroups((1<<0) | (1<<4) | (1<<9) | (1<<31));
+    string xml = toXml<Integrator>(integrator, "Integrator");
+    unique_ptr<Integrator> base = fromXml<Integrator>(xml);
+    ASSERT(dynamic_cast<KStepIntegrator*>(base.get()) != NULL);
+    KStepIntegrator& copy = dynamic_cast<KStepIntegrator&>(*base);
+    ASSERT_EQUAL(0.00037, copy.getBaseStepSize());
+    ASSERT_EQUAL(7, copy.getK());
+    ASSERT_EQUAL(scheme, copy.getScheme());
+    ASSERT_EQUAL(312.5, copy.getTemperature());
+    ASSERT_EQUAL(2.25, copy.getFriction());
+    ASSERT_EQUAL(3e-7, copy.getConstraintTolerance());
+    ASSERT_EQUAL(-12345, copy.getRandomNumberSeed());
+    ASSERT_EQUAL(4, copy.getCorrectorForceGroup());
+    ASSERT_EQUAL(9, copy.getModelForceGroup());
+    ASSERT_EQUAL(6, copy.getExtraChances());
+    ASSERT_EQUAL((1<<0) | (1<<4) | (1<<31), copy.getIntegrationForceGroups());
+    // The model's group is hidden by getIntegrationForceGroups() but has to survive in what was set.
+    copy.setModelForceGroup(10);
+    ASSERT_EQUAL((1<<0) | (1<<4) | (1<<9) | (1<<31), copy.getIntegrationForceGroups());
+    copy.setModelForceGroup(9);
+    ASSERT_EQUAL(xml, toXml<Integrator>(copy, "Integrator"));
+    ASSERT_THROWS(fromXml<Integrator>(replaceOnce(xml, "version=\"1\"", "version=\"2\"")), "Unsupported version number 2");
+}
+
+/** Values of an impulse integrator without friction, which is not what the constructor's default argument says. */
+void testFrictionlessIntegrator() {
+    KStepIntegrator integrator(0.001, 4);
+    string xml = toXml<Integrator>(integrator, "Integrator");
+    unique_ptr<Integrator> copy = fromXml<Integrator>(xml);
+    ASSERT_EQUAL(0.0, dynamic_cast<KStepIntegrator&>(*copy).getFriction());
+    ASSERT_EQUAL(0.0, dynamic_cast<KStepIntegrator&>(*copy).getTemperature());
+    ASSERT_EQUAL(xml, toXml<Integrator>(*copy, "Integrator"));
+}
+
+/** Set all that QMRegionForce has; the region has three particles. */
+static void fillRegion(QMRegionForce& force) {
+    force.setName("a <name> & \"more\"");
+    force.setForceGroup(17);
+    force.setFixedCharge(0, 0.1234567890123456);
+    force.setFixedCharge(1, -1.0/3);
+    force.setFixedCharge(2, 1e-17);
+    force.addEmbeddingCharge(8, 0.417);
+    force.addEmbeddingCharge(6, -0.834, 2);
+    force.addEmbeddingCharge(9, 1e-300, 86);
+}
+
+static void assertRegion(const QMRegionForce& expected, const QMRegionForce& found) {
+    ASSERT_EQUAL(expected.getName(), found.getName());
+    ASSERT_EQUAL(expected.getForceGroup(), found.getForceGroup());
+    ASSERT_EQUAL_CONTAINERS(expected.getParticles(), found.getParticles());
+    for (int i = 0; i < expected.getNumParticles(); i++)
+        ASSERT_EQUAL(expected.getFixedCharge(i), found.getFixedCharge(i));
+    ASSERT_EQUAL(expected.getNumEmbeddingCharges(), found.getNumEmbeddingCharges());
+    for (int i = 0; i < expected.getNumEmbeddingCharges(); i++) {
+        int particle1, particle2, number1, number2;
+        double charge1, charge2;
+        expected.getEmbeddingChargeParameters(i, particle1, charge1, number1);
+        found.getEmbeddingChargeParameters(i, particle2, charge2, number2);
+        ASSERT_EQUAL(particle1, particle2);
+        ASSERT_EQUAL(charge1, charge2);
+        ASSERT_EQUAL(number1, number2);
+    }
+}
+
+void testXtbForce() {
+    XtbForce force("GFN1-xTB", {5, 2, 11}, {8, 1, 1}, 1, 2);
+    force.setAccuracy(0.37);
+    force.setElectronicTemperature(1234.5);
+    force.setMaxIterations(77);
+    force.setNumThreads(3);
+    fillRegion(force);
+    string xml = toXml<Force>(force, "Force");
+    unique_ptr<Force> base = fromXml<Force>(xml);
+    ASSERT(dynamic_cast<XtbForce*>(base.get()) != NULL);
+    XtbForce& copy = dynamic_cast<XtbForce&>(*base);
+    assertRegion(force, copy);
+    ASSERT_EQUAL(string("GFN1-xTB"), copy.getMethod());
+    ASSERT_EQUAL_CONTAINERS((vector<int>{8, 1, 1}), copy.getAtomicNumbers());
+    ASSERT_EQUAL(1, copy.getCharge());
+    ASSERT_EQUAL(2, copy.getMultiplicity());
+    ASSERT_EQUAL(0.37, copy.getAccuracy());
+    ASSERT_EQUAL(1234.5, copy.getElectronicTemperature());
+    ASSERT_EQUAL(77, copy.getMaxIterations());
+    ASSERT_EQUAL(3, copy.getNumThreads());
+    ASSERT_EQUAL(xml, toXml<Force>(copy, "Force"));
+    ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "version=\"1\"", "version=\"0\"")), "Unsupported version number 0");
+    ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "GFN1-xTB", "GFN3-xTB")), "found 'GFN3-xTB'");
+}
+
+static string toModelXml(const string& data) {
+    unique_ptr<KStepModelForce> force(KStepModelForce::fromModelData(data, {5, 2, 11}));
+    force->setCorrectorForceGroup(23);
+    fillRegion(*force);
+    return toXml<Force>(*force, "Force");
+}
+
+/** The model's bytes travel in the XML, whatever they are. */
+void testKStepModelForce() {
+    vector<string> files = {"", string(1, '\0'), string(2, '\0'), string(3, '\0'), "\xff", "\xff\xfe", "\xff\xfe\xfd", "=<&>\"'\n"};
+    string allBytes;
+    for (int i = 0; i < 256; i++)
+        allBytes += (char) i;
+    for (int remainder = 0; remainder < 3; remainder++)
+        files.push_back(allBytes+allBytes.substr(0, remainder+1));
+    for (const string& data : files) {
+        string xml = toModelXml(data);
+        unique_ptr<Force> base = fromXml<Force>(xml);
+        ASSERT(dynamic_cast<KStepModelForce*>(base.get()) != NULL);
+        KStepModelForce& copy = dynamic_cast<KStepModelForce&>(*base);
+        unique_ptr<KStepModelForce> expected(KStepModelForce::fromModelData(data, {5, 2, 11}));
+        fillRegion(*expected);
+        assertRegion(*expected, copy);
+        ASSERT_EQUAL(23, copy.getCorrectorForceGroup());
+        ASSERT_EQUAL(data.size(), copy.getModelData().size());
+        ASSERT_EQUAL_CONTAINERS(data, copy.getModelData());
+        ASSERT_EQUAL(xml, toXml<Force>(copy, "Force"));
+    }
+    // The encoding is standard base64 (RFC 4648, section 10), which other programs can read.
+    ASSERT(toModelXml("foob").find("base64=\"Zm9vYg==\"") != string::npos);
+    ASSERT(toModelXml("fooba").find("base64=\"Zm9vYmE=\"") != string::npos);
+    ASSERT(toModelXml("foobar").find("base64=\"Zm9vYmFy\"") != string::npos);
+}
+
+void testBadModelXml() {
+    string xml = toModelXml("foobar");
+    ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "version=\"1\"", "version=\"2\"")), "Unsupported version number 2");
+    for (string truncated : {"Zm9vYmF", "Zm9vYm", "Zm9vY"})
+        ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "Zm9vYmFy", truncated)), "truncated");
+    for (string corrupt : {"Zm9v*mFy", "Zm9vY=Fy", "Zm9v=mFy", "Zm==YmFy", "Zm9vY===", "====", "Zm9vYg=A", "Zm9v YmF"})
+        ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "Zm9vYmFy", corrupt)), "corrupt");
+}
+
+/** A whole System with both forces, as users save it. */
+void testSystem() {
+    System system;
+    for (int i = 0; i < 12; i++)
+        system.addParticle(1.5+i);
+    XtbForce* xtb = new XtbForce("GFN2-xTB", {5, 2, 11}, {8, 1, 1});
+    fillRegion(*xtb);
+    system.addForce(xtb);
+    KStepModelForce* model = KStepModelForce::fromModelData("foobar", {5, 2, 11});
+    fillRegion(*model);
+    system.addForce(model);
+    string xml = toXml<System>(system, "System");
+    unique_ptr<System> copy = fromXml<System>(xml);
+    ASSERT_EQUAL(2, copy->getNumForces());
+    assertRegion(*xtb, dynamic_cast<XtbForce&>(copy->getForce(0)));
+    assertRegion(*model, dynamic_cast<KStepModelForce&>(copy->getForce(1)));
+    ASSERT_EQUAL(xml, toXml<System>(*copy, "System"));
+}
+
+int main() {
+    try {
+        testKStepIntegrator("impulse");
+        testKStepIntegrator("metropolis");
+        testFrictionlessIntegrator();
+        testXtbForce();
+        testKStepModelForce();
+        testBadModelXml();
+        testSystem();
+    }
+    catch (const exception& e) {
+        cout << "exception: " << e.what() << endl;
+        return 1;
+    }
+    cout << "Done" << endl;
+    return 0;
+}

@@ -130,13 +130,13 @@ public:
     int getCorrectorForceGroup() const {
         return correctorForceGroup;
     }
-    /** Set the force group of the corrector; the default is 1.  Takes effect for Contexts created afterwards. */
+    /** Set the force group of the corrector; the default is 1.  Not possible while a Context uses the integrator. */
     void setCorrectorForceGroup(int group);
     /** Get the force group of the model. */
     int getModelForceGroup() const {
         return modelForceGroup;
     }
-    /** Set the force group of the model; the default is 2.  Takes effect for Contexts created afterwards. */
+    /** Set the force group of the model; the default is 2.  Not possible while a Context uses the integrator. */
     void setModelForceGroup(int group);
     /** Get the total number of tests that metropolis makes before a flip. */
     int getExtraChances() const {
@@ -193,8 +193,9 @@ private:
     bool fastForcesValid, correctionForcesValid, energiesValid;
     double modelEnergy, correctorEnergy;
     bool hasModel;
-    // How the Context stood after the last macro-step, to notice when someone else moved it.
+    // How the Context stood after the last macro-step, to notice when someone else moved it or changed the groups.
     long long lastStepCount;
+    int lastCommonGroups;
     OpenMM::Vec3 lastBox[3];
     Statistics statistics;
     long long numD;

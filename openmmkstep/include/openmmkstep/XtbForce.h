@@ -14,6 +14,13 @@ namespace OpenMMKStep {
  * Forces are minus the gradient of this energy for every QM particle and every embedding charge.  The QM region is
  * treated as one molecule.  Energies contain the absolute energy of xTB (some -1e4 to -1e6 kJ/mol).
  *
+ * GFN-FF derives its topology from the first geometry that a Context evaluates, so start from a reasonable one.  It
+ * cannot be embedded.
+ *
+ * OpenMM's LocalEnergyMinimizer begins with a step of 1 nm, summed over all particles; a QM region without surroundings
+ * may be torn apart by it, and the SCF failure ends the minimization.  A few hundred steps of LangevinMiddleIntegrator
+ * at 10 K do the same job.
+ *
  * libxtb is looked for when a Context is created: at the path in the environment variable OPENMMKSTEP_LIBXTB, then
  * where setLibraryPath() says (the Python package fills in the one of the PyPI package xtb), then as libxtb.so.6 on
  * the system's library path.

@@ -107,17 +107,21 @@ def createQMMMSystem(
     numbers = [atoms[i].element.atomic_number for i in qm]
     nonbonded = _find_nonbonded(mmSystem)
     fixed = [nonbonded.getParticleParameters(i)[0].value_in_unit(CHARGE) for i in qm]
-    if abs(sum(fixed) - charge) > _CHARGE_TOLERANCE:
+    total = round(sum(fixed), 4) + 0.0  # the sum of -0.0 and 0.0 is 0.0
+    if abs(total - charge) > _CHARGE_TOLERANCE:
         raise ValueError(
-            f"The force-field charges of the QM atoms add up to {sum(fixed):.4f} e, but the charge of the QM region is {charge} e; "
+            f"The force-field charges of the QM atoms add up to {total:.4f} e, but the charge of the QM region is {charge} e; "
             "they must be equal. Check the charge and that qmAtoms holds whole molecules."
         )
     if model is not None:
-        _check_model(model, numbers, charge, multiplicity)
+        _check_model(model, numbers, charge, multiplicity, HARDNESS_ELEMENT[method])
 
     system = _without_qm_terms(mmSystem, set(qm))
     _exclude_qm_pairs(system, qm)
-    xtb = XtbForce(method, qm, numbers, charge, multiplicity)
+    try:
+        xtb = XtbForce(method, qm, numbers, charge, multiplicity)
+    except openmm.OpenMMException as e:
+        raise ValueError(str(e)) from e
     xtb.setForceGroup(CORRECTOR_GROUP)
     forces = [xtb]
     if model is not None:
@@ -188,7 +192,7 @@ def _find_nonbonded(system: openmm.System) -> openmm.NonbondedForce:
     return force
 
 
-def _check_model(model, numbers: list[int], charge: int, multiplicity: int) -> None:
+def _check_model(model, numbers: list[int], charge: int, multiplicity: int, hardness: int) -> None:
     contract = readContract(model)
     if contract.kind != "potential":
         raise ValueError(f"Expected a model of kind 'potential', found {contract.kind!r} in '{model}'.")
@@ -199,6 +203,10 @@ def _check_model(model, numbers: list[int], charge: int, multiplicity: int) -> N
     if (contract.charge, contract.multiplicity) != (charge, multiplicity):
         raise ValueError(
             f"Expected a model for charge {charge} and multiplicity {multiplicity}, found one for {contract.charge} and {contract.multiplicity} in '{model}'."
+        )
+    if "phi" in contract.inputs and contract.hardnessElement != hardness:
+        raise ValueError(
+            f"Expected a model that was trained with the hardness element {hardness}, found {contract.hardnessElement} in '{model}'."
         )
 
 

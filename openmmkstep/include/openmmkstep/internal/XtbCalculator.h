@@ -37,7 +37,7 @@ private:
     std::vector<int> numbers;
     double charge, accuracy, electronicTemperature;
     int unpairedElectrons, maxIterations, numThreads;
-    std::vector<double> qmX, mmX, qmGradient, mmGradient;
+    std::vector<double> firstX, qmX, mmX, qmGradient, mmGradient;
 };
 
 } // namespace OpenMMKStep

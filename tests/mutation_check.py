@@ -1,0 +1,264 @@
+#!/usr/bin/env python3
+"""Breaks the C++ sources on purpose, one mistake at a time, and checks that a test notices.
+
+Not part of ctest. Run it after changing the integrator or its tests, from anywhere:
+
+    python tests/mutation_check.py [--folder FOLDER] [--only WORD]
+
+It works on a copy in FOLDER (a temporary folder by default; a folder that is kept saves the first build), with the
+Python, cmake and ninja of the environment it is run in. Each mutation takes some seconds to build and up to a minute to
+test. The exit status is 1 if a mutation goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+INTEGRATOR = "openmmkstep/src/KStepIntegrator.cpp"
+KERNEL = "platforms/reference/src/ReferenceKStepKernels.cpp"
+METROPOLIS_TEST = "tests/TestKStepMetropolis.h"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """Replace ``old`` (its first occurrence) by ``new``; the given test must then fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+    samplingOnly: bool = False
+    """Take out the tests that look at single steps, to see whether the sampling tests notice by themselves."""
+
+
+MUTATIONS = [
+    Mutation(
+        "no flip after rejection", INTEGRATOR, "restoreState(*context, -1)", "restoreState(*context, 1)", "Metropolis"
+    ),
+    Mutation(
+        "no flip after rejection (sampling)",
+        INTEGRATOR,
+        "restoreState(*context, -1)",
+        "restoreState(*context, 1)",
+        "Metropolis",
+        True,
+    ),
+    Mutation(
+        "a new random number for each chance (sampling)",
+        INTEGRATOR,
+        "statistics.chances++;",
+        "statistics.chances++; threshold = startD-log(((random()>>11)+0.5)*0x1p-53)*GAS_CONSTANT*temperature;",
+        "Metropolis",
+        True,
+    ),
+    Mutation("positions not restored", KERNEL, "*data.positions = savedPositions;", "", "Metropolis"),
+    Mutation("positions not restored (sampling)", KERNEL, "*data.positions = savedPositions;", "", "Metropolis", True),
+    Mutation(
+        "samples counted by chance",
+        INTEGRATOR,
+        "statistics.chances++;",
+        "statistics.chances++; context->setStepCount(context->getStepCount()+1);",
+        "Metropolis",
+    ),
+    Mutation(
+        "energy of the start not restored (sampling)",
+        INTEGRATOR,
+        "modelEnergy = startModelEnergy;\n            correctorEnergy",
+        "correctorEnergy",
+        "Metropolis",
+        True,
+    ),
+    Mutation("forces not restored (sampling)", KERNEL, "slots[i] = savedSlots[i];", ";", "Metropolis", True),
+    Mutation(
+        "wrong temperature in the test (sampling)",
+        INTEGRATOR,
+        "*GAS_CONSTANT*temperature;",
+        "*GAS_CONSTANT*1.1*temperature;",
+        "Metropolis",
+        True,
+    ),
+    Mutation(
+        "no second corrector kick",
+        INTEGRATOR,
+        "computeCorrector(true);\n    getKernel().kick(*context, IntegrateKStepStepKernel::Correction, 0.5*h);",
+        "computeCorrector(true);",
+        "Impulse",
+    ),
+    Mutation(
+        "kicks not palindromic",
+        INTEGRATOR,
+        "IntegrateKStepStepKernel::Fast, 0.5*baseStepSize",
+        "IntegrateKStepStepKernel::Fast, baseStepSize",
+        "Impulse",
+    ),
+    Mutation(
+        "on-step kinetic energy",
+        INTEGRATOR,
+        "computeKineticEnergy(*context, 0.5*baseStepSize,",
+        "computeKineticEnergy(*context, 0,",
+        "Langevin",
+    ),
+    Mutation("friction of half a step", KERNEL, "exp(-friction*interval)", "exp(-0.5*friction*interval)", "Langevin"),
+    Mutation(
+        "noise 2 % too strong", KERNEL, "temperature*(1-decay*decay)", "1.02*temperature*(1-decay*decay)", "Langevin"
+    ),
+    Mutation(
+        "velocities not constrained",
+        INTEGRATOR,
+        "    getKernel().constrainVelocities(*context, getConstraintTolerance());\n    if (!isfinite",
+        "    if (!isfinite",
+        "Langevin",
+    ),
+    Mutation(
+        "other integrators' steps unnoticed", INTEGRATOR, "context->getStepCount() != lastStepCount || ", "", "Context"
+    ),
+    Mutation("other force groups unnoticed", INTEGRATOR, " || getCommonGroups() != lastCommonGroups", "", "Context"),
+    Mutation("a new box unnoticed", INTEGRATOR, "changed |= (box[i] != lastBox[i]);", "", "Context"),
+    Mutation(
+        "the model's group shown to others",
+        INTEGRATOR,
+        "getIntegrationForceGroups() & ~(1<<modelForceGroup);",
+        "getIntegrationForceGroups();",
+        "Context",
+    ),
+    Mutation(
+        "checkpoint without the Metropolis random state", INTEGRATOR, "stringstream(state) >> random;", "", "Context"
+    ),
+    Mutation("checkpoint without the noise's random state", KERNEL, "random.loadCheckpoint(stream);", "", "Context"),
+    Mutation(
+        "checkpoint without the kept Gaussian number",
+        KERNEL,
+        "stream.read((char*) &nextGaussianIsValid, sizeof(bool));",
+        "bool unused; stream.read((char*) &unused, sizeof(bool));",
+        "Context",
+    ),
+    Mutation("failed step not undone", INTEGRATOR, "getKernel().restoreState(*context, 1);", "", "Errors"),
+    Mutation(
+        "NaN not noticed",
+        INTEGRATOR,
+        "if (!isfinite(correctorEnergy-modelEnergy) || !getKernel()",
+        "if (false && !getKernel()",
+        "Errors",
+    ),
+]
+
+
+def copySources(folder: Path) -> None:
+    """Copy what the C++ build needs, leaving unchanged files alone so that they are not compiled again."""
+    for name in ["CMakeLists.txt", "openmmkstep", "platforms", "python", "serialization", "tests"]:
+        files = [ROOT / name] if (ROOT / name).is_file() else [f for f in (ROOT / name).rglob("*") if f.is_file()]
+        for source in files:
+            target = folder / "source" / source.relative_to(ROOT)
+            if not target.exists() or target.read_bytes() != source.read_bytes():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+
+
+def build(folder: Path, test: str) -> None:
+    """Configure if needed and build the plugin and one test."""
+    if not (folder / "build/build.ninja").exists():
+        import pybind11
+
+        subprocess.run(
+            [
+                "cmake",
+                "-G",
+                "Ninja",
+                "-S",
+                folder / "source",
+                "-B",
+                folder / "build",
+                "-DBUILD_TESTING=ON",
+                f"-DPython_EXECUTABLE={sys.executable}",
+                f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+    result = subprocess.run(
+        ["ninja", "-C", folder / "build", "OpenMMKStepReference", f"TestReferenceKStep{test}"],
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode != 0:
+        sys.exit(f"The build failed:\n{result.stdout}")
+
+
+def runTest(folder: Path, test: str) -> tuple[bool, str]:
+    """Run one test on the Reference platform: whether it passed, and its message where it did not."""
+    result = subprocess.run(
+        [
+            "ctest",
+            "--test-dir",
+            folder / "build",
+            "--output-on-failure",
+            "--no-tests=error",
+            "-R",
+            f"TestKStep{test}_Reference",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    message = re.search("exception: .*", result.stdout)
+    return result.returncode == 0, message.group() if message else result.stdout
+
+
+def weaken(folder: Path) -> None:
+    """Take the tests of single steps out of the Metropolis test."""
+    path = folder / "source" / METROPOLIS_TEST
+    text = path.read_text()
+    for test in ["testPerfectModel", "testRejection", "testStatisticsOfD", "testPathAgainstReference"]:
+        assert f"    {test}();\n" in text
+        text = text.replace(f"    {test}();\n", "")
+    path.write_text(text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--folder", type=Path, help="where the copy and its build go (kept); default: a temporary folder"
+    )
+    parser.add_argument("--only", default="", help="run only the mutations whose name contains this")
+    arguments = parser.parse_args()
+    temporary = tempfile.TemporaryDirectory() if arguments.folder is None else None
+    folder = arguments.folder or Path(temporary.name)
+    mutations = [m for m in MUTATIONS if arguments.only in m.name]
+    copySources(folder)
+    for test in sorted({m.test for m in mutations}):
+        build(folder, test)
+        passed, message = runTest(folder, test)
+        if not passed:
+            sys.exit(f"TestKStep{test} fails without any mutation:\n{message}")
+    unnoticed = []
+    for mutation in mutations:
+        copySources(folder)
+        path = folder / "source" / mutation.file
+        text = path.read_text()
+        if mutation.old not in text:
+            sys.exit(f"'{mutation.name}': the text to replace is not in {mutation.file}; bring this script up to date.")
+        path.write_text(text.replace(mutation.old, mutation.new, 1))
+        if mutation.samplingOnly:
+            weaken(folder)
+        build(folder, mutation.test)
+        passed, message = runTest(folder, mutation.test)
+        print(
+            f"{'UNNOTICED' if passed else 'noticed  '}  {mutation.name}{'' if passed else ': ' + message}", flush=True
+        )
+        if passed:
+            unnoticed.append(mutation.name)
+    copySources(folder)
+    print(f"{len(mutations) - len(unnoticed)} of {len(mutations)} mutations noticed.")
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
