@@ -174,10 +174,12 @@ void KStepIntegrator::initialize(ContextImpl& contextRef) {
         throw OpenMMException("KStepIntegrator: the integration force groups leave out the corrector's ("+to_string(correctorForceGroup)+").");
     if (scheme == "metropolis" && !hasModel)
         throw OpenMMException("KStepIntegrator: the scheme 'metropolis' needs a model, but the System has no Force in the model's force group ("+to_string(modelForceGroup)+").");
+    Kernel newKernel = contextRef.getPlatform().createKernel(IntegrateKStepStepKernel::Name(), contextRef);
+    newKernel.getAs<IntegrateKStepStepKernel>().initialize(system, *this);
+    // Nothing has failed: only now does the integrator belong to the Context.
+    kernel = newKernel;
     context = &contextRef;
     owner = &contextRef.getOwner();
-    kernel = context->getPlatform().createKernel(IntegrateKStepStepKernel::Name(), contextRef);
-    getKernel().initialize(system, *this);
     random.seed(randomNumberSeed == 0 ? random_device{}() : randomNumberSeed);
     fastForcesValid = correctionForcesValid = energiesValid = false;
     lastStepCount = -1;
