@@ -9,7 +9,7 @@ SOURCES := $(shell find openmmkstep platforms serialization python tests -type f
 TORCH := torch==2.13.0
 PACKAGES := openmm==8.6.1 xtb==22.1 "numpy>=1.26" "pybind11>=2.13" "scikit-build-core>=0.10" "ninja>=1.11" "cmake>=3.25" "pytest>=8" "ruff>=0.6" "matplotlib>=3.8" "tqdm>=4.66"
 
-.PHONY: all demo test ctest pytest lint clean
+.PHONY: all demo model test ctest pytest lint clean
 all: $(BUILD)/.installed
 
 $(VENV)/.packages: Makefile
@@ -27,6 +27,10 @@ $(BUILD)/.installed: $(VENV)/.packages $(SOURCES)
 
 demo: $(BUILD)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python examples/01_alanine_dipeptide_in_water.py
+
+# Makes the demo's model anew (two hours on two cores) in the folder retrain/; the shipped one stays.
+model: $(BUILD)/.installed
+	cd examples && $(abspath $(BIN))/python -m alanine_dipeptide.training.retrain --folder $(abspath retrain)
 
 test: lint ctest pytest
 

@@ -12,8 +12,6 @@ energy share the parameters: ``BatchModel`` for training and ``FastModel``, a
 single-frame TorchScript module with a hand-written gradient.
 """
 
-from typing import Tuple
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -166,7 +164,7 @@ def methyl_permutations():
     orders = []
     for turns in np.ndindex(3, 3, 3):
         order = np.arange(N_ATOMS)
-        for methyl, turn in zip(METHYLS, turns):
+        for methyl, turn in zip(METHYLS, turns, strict=True):
             order[list(methyl)] = np.roll(methyl, turn)
         orders.append(order)
     return np.array(orders)
@@ -220,7 +218,7 @@ class Descriptors:
         n_pairs, first_phi = self.layout.n_pairs, self.layout.first_phi
         g_d = g[:, :n_pairs, None] * jacobian
         g_t = g[:, n_pairs:first_phi, None]
-        for index, cross in zip(self.triples, triple_part):
+        for index, cross in zip(self.triples, triple_part, strict=True):
             g_d = g_d.index_add(1, index, g_t * cross)
         g_x = torch.einsum("pa,bpk->bak", self.incidence, g_d)
         return g_x, g[:, first_phi:] * PHI_SCALE
@@ -329,7 +327,7 @@ class FastModel(nn.Module):
         self.first_phi = layout.first_phi
         self.first_quadratic = layout.first_quadratic
 
-    def forward(self, positions: Tensor, phi: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def forward(self, positions: Tensor, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         pair, bca, cab = positions.t().mm(self.vectors).split(self.sizes, 1)
         inverse = (pair * pair).sum(0).rsqrt()
         crosses = torch.linalg.cross(bca, cab, dim=0)

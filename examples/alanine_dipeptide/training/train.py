@@ -1,26 +1,28 @@
-"""Train the model on frames labelled with xTB and write model.pt.
+"""Train the model on frames labelled with xTB and write it with its contract.
 
-First a least-squares fit of the quadratic part, then all parameters together
-with SOAP.  Targets are energies, QM forces and Mulliken charges (for
-dE/dphi); methyl hydrogens are turned cyclically at random for augmentation.
+First a least-squares fit of the quadratic part, then all parameters together with SOAP. Targets are energies, QM forces
+and Mulliken charges (for dE/dphi); methyl hydrogens are turned cyclically at random for augmentation.
 """
+
+from __future__ import annotations
 
 import argparse
 import glob
 import json
-import os
 import platform
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from model import BatchModel, Descriptors, FastModel, Layout, methyl_permutations
-from qmmm import MM_ELEMENT, damping_lengths
-from soap import Soap
+from openmmkstep import ModelContract, saveModel
 
-NUMBERS = (1, 6, 1, 1, 6, 8, 7, 1, 6, 1, 6, 1, 1, 1, 6, 8, 7, 1, 6, 1, 1, 1)
+from .labels import HARDNESS_ELEMENT, NUMBERS, damping_lengths
+from .model import BatchModel, Descriptors, FastModel, Layout, methyl_permutations
+from .soap import Soap
+
 FIELDS = ("x", "energy", "force", "charge", "phi", "grad_phi", "temperature", "trajectory")
 SIGMA = {"force": 8.0, "energy": 0.4, "charge": 0.001}
 FIT_SIGMA = {"force": 50.0, "energy": 2.0, "charge": 0.01}
@@ -153,7 +155,7 @@ def evaluate(model, descriptors, frames, offset, batch=200):
             part = select(frames, slice(start, start + batch))
             energy, force, charge = predict(model, descriptors, part)
             errors.append((part["energy"] - offset - energy, part["force"] - force, part["charge"] - charge))
-    energy, force, charge = (torch.cat(column) for column in zip(*errors))
+    energy, force, charge = (torch.cat(column) for column in zip(*errors, strict=True))
     return {
         "frames": len(energy),
         "force_rmse": float(force.pow(2).mean().sqrt()),
@@ -247,11 +249,25 @@ def time_per_call(path, frame, phi):
     return best * 1e6
 
 
-def main():
-    """Parse arguments, fit, train and write the model."""
+def export(model, descriptors, offset, temperatures, path):
+    """Write the single-frame model with its contract."""
+    contract = ModelContract(
+        species=NUMBERS,
+        inputs=("positions", "phi"),
+        outputs=("energy", "forces", "charges"),
+        dampingLengths=damping_lengths(),
+        method="GFN2-xTB",
+        hardnessElement=HARDNESS_ELEMENT,
+        trainingTemperatures=temperatures,
+        versions={"xtb": version("xtb"), "openmm": version("openmm")},
+    )
+    saveModel(torch.jit.script(FastModel(model, descriptors, offset).eval()), path, contract)
+
+
+def parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", default=["data/*.npz"], help="npz files of sample.py and augment.py")
-    parser.add_argument("--held-out", type=int, nargs="+", default=[1], help="trajectories kept for testing")
+    parser.add_argument("--data", nargs="+", required=True, help="npz files of sample.py and augment.py")
+    parser.add_argument("--held-out", type=int, nargs="*", default=[6, 16], help="trajectories kept for testing")
     parser.add_argument(
         "--hidden", type=int, nargs=2, default=(96, 64), help="units of the two layers of every network"
     )
@@ -264,55 +280,42 @@ def main():
     parser.add_argument("--energy-weight", type=float, default=0.3)
     parser.add_argument("--charge-weight", type=float, default=0.3)
     parser.add_argument("--print-every", type=int, default=1000)
-    parser.add_argument("--start", default=None, help="model file to go on from (same --hidden)")
+    parser.add_argument("--start", help="model file to go on from (same --hidden)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", default="model.pt")
-    args = parser.parse_args()
+    parser.add_argument("--output", default="model.pt", help="model file; what was reached goes into a .json beside it")
+    return parser
 
+
+def run(args):
+    """Fit, train and write the model."""
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     frames = load(args.data)
     held = torch.isin(frames["trajectory"].long(), torch.tensor(args.held_out))
     held_out, training = select(frames, held), select(frames, ~held)
     print(f"{len(training['x'])} frames to train on, {len(held_out['x'])} held out", flush=True)
-    layout = Layout()
-    descriptors = Descriptors(layout)
-    model = BatchModel(layout, args.hidden, args.seed)
+    temperatures = sorted(set(training["temperature"].tolist()))
+    descriptors = Descriptors(Layout())
+    model = BatchModel(descriptors.layout, args.hidden, args.seed)
     if args.start:
         offset = resume(model, descriptors, args.start)
         report(model, descriptors, held_out, offset)
     else:
         offset = start(model, descriptors, training, args)
+    # TorchScript reads the source when it compiles: better to fail now than after the training.
+    export(model, descriptors, offset, temperatures, args.output)
     train(model, descriptors, training, held_out, offset, args)
-
-    fast = torch.jit.script(FastModel(model, descriptors, offset).eval())
-    fast.save(args.output)
-    metadata = {
-        "kind": "potential",
-        "numbers": NUMBERS,
-        "damping_lengths": damping_lengths(NUMBERS).tolist(),
-        "mm_hardness_element": MM_ELEMENT,
-        "level_of_theory": "GFN2-xTB, accuracy 0.2, point charges (Ne)",
-        "units": {"positions": "nm", "phi": "kJ/mol/e", "energy": "kJ/mol", "forces": "kJ/mol/nm", "charges": "e"},
-        "training_temperatures": sorted(set(training["temperature"].tolist())),
+    export(model, descriptors, offset, temperatures, args.output)
+    reached = {
         "frames": {name: len(part["x"]) for name, part in groups(training).items()},
         "held_out_errors": report(model, descriptors, held_out, offset),
         "microseconds_per_call": time_per_call(args.output, held_out["x"][0], held_out["phi"][0]),
         "arguments": vars(args),
-        "seed": args.seed,
-        "versions": {
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            "openmm": version("openmm"),
-            "xtb": version("xtb"),
-        },
+        "python": platform.python_version(),
     }
-    path = os.path.join(os.path.dirname(os.path.abspath(args.output)), "metadata.json")
-    with open(path, "w") as handle:
-        json.dump(metadata, handle, indent=2)
+    Path(args.output).with_suffix(".json").write_text(json.dumps(reached, indent=2))
     print(f"{args.output} written", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run(parser().parse_args())
