@@ -19,6 +19,8 @@ sys.path.insert(0, str(EXAMPLES))
 from alanine_dipeptide.comparison import Result, drift, equilibrate, measure_costs, run
 from alanine_dipeptide.droplet import Droplet
 
+from openmmkstep import findMollification
+
 DEMO = runpy.run_path(str(EXAMPLES / "01_alanine_dipeptide_in_water.py"))
 
 
@@ -58,8 +60,9 @@ def main() -> None:
     for seed in range(args.seed, args.seed + args.starts):
         start = equilibrate(droplet, 20.0, seed)
         costs = measure_costs(droplet, start)
+        bonds = findMollification(droplet.topology, droplet.create_system(with_model=True), start)
         plain = None
-        for setting in DEMO["settings"](args.picoseconds):
+        for setting in DEMO["settings"](args.picoseconds, bonds):
             result = run(droplet, setting, start, seed)
             plain = plain or result
             for name, value in numbers_of(result, plain, costs).items():

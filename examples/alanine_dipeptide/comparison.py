@@ -10,7 +10,7 @@ import numpy as np
 import openmm
 from tqdm import tqdm
 
-from openmmkstep import KStepIntegrator
+from openmmkstep import KStepIntegrator, cast
 
 from .droplet import NUM_QM, PLATFORM, PLATFORM_PROPERTIES, Droplet
 
@@ -25,7 +25,8 @@ TEMPERATURE = 300.0  # K
 class Setting:
     """One way to run the droplet.
 
-    ``plain`` calls xTB at every step (OpenMM's own Verlet integrator), so it needs no model.
+    ``plain`` calls xTB at every step (OpenMM's own Verlet integrator), so it needs no model. ``mollification`` is what
+    findMollification() returned, for the mollified impulse.
     """
 
     name: str
@@ -34,12 +35,15 @@ class Setting:
     k: int
     picoseconds: float
     heavy_hydrogen: bool = False
+    mollification: list = field(default_factory=list)
 
     def integrator(self, seed: int) -> openmm.Integrator:
         if self.scheme == "plain":
             return openmm.VerletIntegrator(self.dt)
         if self.scheme == "impulse":
-            return KStepIntegrator(self.dt, self.k)
+            integrator = KStepIntegrator(self.dt, self.k)
+            integrator.setMollification(self.mollification)
+            return integrator
         integrator = KStepIntegrator(self.dt, self.k, "metropolis", temperature=TEMPERATURE, friction=1.0)
         integrator.setRandomNumberSeed(seed)
         return integrator
@@ -52,7 +56,10 @@ class Setting:
 
 @dataclass
 class Result:
-    """What was measured in one run. Times in ps, energies in kJ/mol, lengths in nm, wall time in s."""
+    """What was measured in one run. Times in ps, energies in kJ/mol, lengths in nm, wall time in s.
+
+    ``energies`` is what NVE conserves: the total energy, for the mollified impulse K + U_common + U_model(x) + D(A(x)).
+    """
 
     setting: Setting
     times: list[float] = field(default_factory=list)
@@ -130,7 +137,10 @@ def _sample(result: Result, context: openmm.Context, masses: np.ndarray, groups:
     qm_kinetic = 0.5 * (masses[:NUM_QM, None] * _unbiased_velocities(context, result.setting, masses) ** 2).sum()
     mm_freedom = 3 * (len(masses) - NUM_QM) - context.getSystem().getNumConstraints()
     result.times.append(state.getTime()._value)
-    result.energies.append(state.getPotentialEnergy()._value + kinetic)
+    if result.setting.mollification:
+        result.energies.append(cast(context.getIntegrator()).computeConservedEnergy()._value)
+    else:
+        result.energies.append(state.getPotentialEnergy()._value + kinetic)
     result.qm_temperatures.append(2 * qm_kinetic / (3 * NUM_QM * GAS_CONSTANT))
     result.mm_temperatures.append(2 * (kinetic - qm_kinetic) / (mm_freedom * GAS_CONSTANT))
     result.carbonyl_lengths.append(float(np.mean([np.linalg.norm(x[c] - x[o]) for c, o in CARBONYLS])))
@@ -144,6 +154,8 @@ def run(droplet: Droplet, setting: Setting, positions, seed: int, progress: bool
     integrator = setting.integrator(seed)
     context = _context(system, integrator, positions, seed)
     masses, groups = _masses(context), integrator.getIntegrationForceGroups()
+    if setting.mollification:
+        groups = {0, 2}  # its conserved energy is asked for apart, and needs no xTB call
     result = Result(setting)
     steps = max(1, round(SAMPLE_INTERVAL / setting.step_size))
     if setting.scheme != "plain":
