@@ -23,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 INTEGRATOR = "openmmkstep/src/KStepIntegrator.cpp"
+STEPS = "openmmkstep/src/KStepIntegratorSteps.cpp"
 KERNEL = "platforms/reference/src/ReferenceKStepKernels.cpp"
 METROPOLIS_TEST = "tests/TestKStepMetropolis.h"
 
@@ -41,12 +42,10 @@ class Mutation:
 
 
 MUTATIONS = [
-    Mutation(
-        "no flip after rejection", INTEGRATOR, "restoreState(*context, -1)", "restoreState(*context, 1)", "Metropolis"
-    ),
+    Mutation("no flip after rejection", STEPS, "restoreState(*context, -1)", "restoreState(*context, 1)", "Metropolis"),
     Mutation(
         "no flip after rejection (sampling)",
-        INTEGRATOR,
+        STEPS,
         "restoreState(*context, -1)",
         "restoreState(*context, 1)",
         "Metropolis",
@@ -54,7 +53,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a new random number for each chance (sampling)",
-        INTEGRATOR,
+        STEPS,
         "statistics.chances++;",
         "statistics.chances++; threshold = startD-log(((random()>>11)+0.5)*0x1p-53)*GAS_CONSTANT*temperature;",
         "Metropolis",
@@ -64,14 +63,14 @@ MUTATIONS = [
     Mutation("positions not restored (sampling)", KERNEL, "*data.positions = savedPositions;", "", "Metropolis", True),
     Mutation(
         "samples counted by chance",
-        INTEGRATOR,
+        STEPS,
         "statistics.chances++;",
         "statistics.chances++; context->setStepCount(context->getStepCount()+1);",
         "Metropolis",
     ),
     Mutation(
         "energy of the start not restored (sampling)",
-        INTEGRATOR,
+        STEPS,
         "modelEnergy = startModelEnergy;\n            correctorEnergy",
         "correctorEnergy",
         "Metropolis",
@@ -80,7 +79,7 @@ MUTATIONS = [
     Mutation("forces not restored (sampling)", KERNEL, "slots[i] = savedSlots[i];", ";", "Metropolis", True),
     Mutation(
         "wrong temperature in the test (sampling)",
-        INTEGRATOR,
+        STEPS,
         "*GAS_CONSTANT*temperature;",
         "*GAS_CONSTANT*1.1*temperature;",
         "Metropolis",
@@ -88,21 +87,21 @@ MUTATIONS = [
     ),
     Mutation(
         "no second corrector kick",
-        INTEGRATOR,
-        "computeCorrector(true);\n    getKernel().kick(*context, IntegrateKStepStepKernel::Correction, 0.5*h);",
-        "computeCorrector(true);",
+        STEPS,
+        "computeCorrection();\n    getKernel().kick(*context, IntegrateKStepStepKernel::Correction, 0.5*h);",
+        "computeCorrection();",
         "Impulse",
     ),
     Mutation(
         "kicks not palindromic",
-        INTEGRATOR,
+        STEPS,
         "IntegrateKStepStepKernel::Fast, 0.5*baseStepSize",
         "IntegrateKStepStepKernel::Fast, baseStepSize",
         "Impulse",
     ),
     Mutation(
         "on-step kinetic energy",
-        INTEGRATOR,
+        STEPS,
         "computeKineticEnergy(*context, 0.5*baseStepSize,",
         "computeKineticEnergy(*context, 0,",
         "Langevin",
@@ -113,16 +112,16 @@ MUTATIONS = [
     ),
     Mutation(
         "velocities not constrained",
-        INTEGRATOR,
+        STEPS,
         "    getKernel().constrainVelocities(*context, getConstraintTolerance());\n    if (!isfinite",
         "    if (!isfinite",
         "Langevin",
     ),
     Mutation(
-        "other integrators' steps unnoticed", INTEGRATOR, "context->getStepCount() != lastStepCount || ", "", "Context"
+        "other integrators' steps unnoticed", STEPS, "context->getStepCount() != lastStepCount || ", "", "Context"
     ),
-    Mutation("other force groups unnoticed", INTEGRATOR, " || getCommonGroups() != lastCommonGroups", "", "Context"),
-    Mutation("a new box unnoticed", INTEGRATOR, "changed |= (box[i] != lastBox[i]);", "", "Context"),
+    Mutation("other force groups unnoticed", STEPS, " || getCommonGroups() != lastCommonGroups", "", "Context"),
+    Mutation("a new box unnoticed", STEPS, "changed |= (box[i] != lastBox[i]);", "", "Context"),
     Mutation(
         "the model's group shown to others",
         INTEGRATOR,
@@ -141,10 +140,15 @@ MUTATIONS = [
         "bool unused; stream.read((char*) &unused, sizeof(bool));",
         "Context",
     ),
-    Mutation("failed step not undone", INTEGRATOR, "getKernel().restoreState(*context, 1);", "", "Errors"),
+    Mutation("mollified kick without its projection", KERNEL, "(force-u*u.dot(force))", "force", "Mollified"),
+    Mutation(
+        "heavy atom without the rest of the force", KERNEL, "forces[bond.particle1] += force-kept;", "", "Mollified"
+    ),
+    Mutation("positions left mollified", KERNEL, "    positions = truePositions;", "", "Mollified"),
+    Mutation("failed step not undone", STEPS, "getKernel().restoreState(*context, 1);", "", "Errors"),
     Mutation(
         "NaN not noticed",
-        INTEGRATOR,
+        STEPS,
         "if (!isfinite(correctorEnergy-modelEnergy) || !getKernel()",
         "if (false && !getKernel()",
         "Errors",

@@ -17,7 +17,8 @@ class KStepIntegrator(openmm.Integrator):
 
     'impulse'
         half a kick with h (F_corrector - F_model), k inner steps on common and model, half a kick (r-RESPA). For
-        dynamics. Without a model it is plain RESPA between the corrector and the rest.
+        dynamics. Without a model it is plain RESPA between the corrector and the rest. setMollification() lifts the
+        limit of about 2 fs that the resonance with bonds to hydrogen sets to h.
     'metropolis'
         k inner steps are a proposal, accepted with probability min(1, exp(-dD/kT)), with extra chances before all
         velocities are reversed. For sampling: exact for any model, but not dynamics.
