@@ -43,7 +43,7 @@ def numbers_of(result: Result, plain: Result, costs) -> dict[str, float]:
         numbers["flips/ps"] = statistics["flips"] / result.picoseconds
         numbers["sd(D)"] = statistics["sdD"]._value
     else:
-        numbers["drift"] = drift(result)[0]
+        numbers["drift"] = drift(result.times, result.energies)[0]
     return {name: float(value) for name, value in numbers.items()}
 
 

@@ -72,9 +72,9 @@ def report(results: list[Result], costs: Costs) -> str:
             f"{pm(mean_and_error(r.carbonyl_lengths), 3, 1e3):>18s}{pm(mean_and_error(waters(r)), 2):>16s}"
         )
     lines.append("")
-    reference = drift(plain)
+    reference = drift(plain.times, plain.energies)
     for r in (r for r in results if r.setting.scheme != "metropolis"):
-        slope, error = drift(r)
+        slope, error = drift(r.times, r.energies)
         difference = abs(slope - reference[0]) / max(1e-12, np.hypot(error, reference[1]))
         against = "" if r is plain else f"; {difference:.1f} standard errors from plain 0.5 fs"
         lines.append(
@@ -144,7 +144,7 @@ def save_numbers(results: list[Result], costs: Costs, path: Path) -> None:
             "mm_temperature": mean_and_error(r.mm_temperatures),
             "carbonyl_length_nm": mean_and_error(r.carbonyl_lengths),
             "bound_waters": mean_and_error(waters(r)),
-            "drift": drift(r) if r.setting.scheme != "metropolis" else None,
+            "drift": drift(r.times, r.energies) if r.setting.scheme != "metropolis" else None,
             "statistics": {k: getattr(v, "_value", v) for k, v in r.statistics.items()},
         }
     path.write_text(json.dumps(numbers, indent=2))

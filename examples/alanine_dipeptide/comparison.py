@@ -239,17 +239,24 @@ def measure_costs(droplet: Droplet, positions, repeats: int = 100) -> Costs:
     return Costs(xtb=xtb - empty, model=model - empty, mm=(step - 3 * (model - empty)) / 4)
 
 
-def drift(result: Result) -> tuple[float, float]:
-    """Slope of the total energy and its standard error (kJ/mol/ps).
+def drift(times, energies) -> tuple[float, float]:
+    """Slope of the conserved energy and its standard error (kJ/mol/ps).
 
-    The error is that of a least-squares line through correlated data: the variance of the residuals times their
-    statistical inefficiency.
+    Part of the energy error is noise about a line, part is a random walk (the impulses shake the system), whose spread
+    a fit to one run does not see. So the error is the larger of two: that of a least-squares line through correlated
+    data, and that of a random walk, from the increments between the means of ten blocks.
     """
-    t, e = np.array(result.times), np.array(result.energies)
+    t, e = np.asarray(times), np.asarray(energies)
     slope, intercept = np.polyfit(t, e, 1)
     residuals = e - slope * t - intercept
     effective = len(t) / statistical_inefficiency(residuals)
-    return float(slope), float(residuals.std() * np.sqrt(12 / effective) / (t[-1] - t[0]))
+    line = residuals.std() * np.sqrt(12 / effective) / (t[-1] - t[0])
+    blocks = min(10, len(t) // 2)
+    increments = np.diff([block.mean() for block in np.array_split(e, blocks)])
+    # Block means of a random walk differ by 2/3 of its variance, and the slope of a line through it has 6/5 of the
+    # variance of its end-to-end slope.
+    walk = np.sqrt(3 / 2 * 6 / 5) * increments.std(ddof=1) * np.sqrt(blocks) / (t[-1] - t[0])
+    return float(slope), float(max(line, walk))
 
 
 def mean_and_error(values) -> tuple[float, float]:

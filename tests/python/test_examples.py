@@ -7,19 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENMM_CPU_THREADS": "1"}
 
 
-def test_readme_script(tmp_path):
-    script = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+def test_readme_scripts(tmp_path):
+    # The later pieces of code go on from the first.
+    script = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+    script += "\nprint(len(integrator.getMollification()), 'bonds')\n"
     # Only the output file moves; the paths of the inputs are relative to the root of the checkout.
     script = script.replace('"log.csv"', repr(str(tmp_path / "log.csv")))
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "'macroSteps': 10" in result.stdout
+    assert "12 bonds" in result.stdout
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 11
 
 
@@ -43,3 +47,23 @@ def test_demo_in_short(tmp_path):
     assert abs(impulse["carbonyl_length_nm"][0] - plain["carbonyl_length_nm"][0]) < 1e-4
     # A proposal of 128 fs by a model that is wrong for this system would be rejected nearly always.
     assert chain["statistics"]["firstAccepted"] > 0.5 * chain["statistics"]["macroSteps"]
+
+
+@pytest.mark.parametrize("kind", ["noise", "random walk"])
+def test_error_of_the_drift(kind):
+    """The error that the demo states for a drift is the spread of that drift over repetitions, or more."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    from alanine_dipeptide.comparison import drift
+
+    rng = np.random.default_rng(1)
+    times = np.arange(0, 10, 0.02)
+    slopes, errors = [], []
+    for _ in range(200):
+        values = rng.normal(size=len(times))
+        slope, error = drift(times, values if kind == "noise" else 0.1 * values.cumsum())
+        slopes.append(slope)
+        errors.append(error)
+    # The spread of 200 slopes is known to 5 %, each error to some 25 %. For noise the error is a known overestimate:
+    # differences of block means forget that the blocks lie about one line.
+    ratio = np.sqrt(np.mean(np.square(errors))) / np.std(slopes)
+    assert 0.8 < ratio < (5 if kind == "noise" else 1.2)
