@@ -109,9 +109,19 @@ MUTATIONS = [
         "computeKineticEnergy(*context, 0,",
         "Langevin",
     ),
-    Mutation("friction of half a step", KERNEL, "exp(-regionFriction[i]*interval)", "exp(-0.5*regionFriction[i]*interval)", "Langevin"),
     Mutation(
-        "noise 2 % too strong", KERNEL, "regionTemperature[i]*(1-decay[i]*decay[i])", "1.02*regionTemperature[i]*(1-decay[i]*decay[i])", "Langevin"
+        "friction of half a step",
+        KERNEL,
+        "exp(-regionFriction[i]*interval)",
+        "exp(-0.5*regionFriction[i]*interval)",
+        "Langevin",
+    ),
+    Mutation(
+        "noise 2 % too strong",
+        KERNEL,
+        "regionTemperature[i]*(1-decay[i]*decay[i])",
+        "1.02*regionTemperature[i]*(1-decay[i]*decay[i])",
+        "Langevin",
     ),
     Mutation(
         "velocities not constrained",
@@ -132,9 +142,7 @@ MUTATIONS = [
         "getIntegrationForceGroups() & ~(0<<(scheme",
         "Context",
     ),
-    Mutation(
-        "checkpoint without the Metropolis random state", STATE, "stringstream(state) >> random;", "", "Context"
-    ),
+    Mutation("checkpoint without the Metropolis random state", STATE, "stringstream(state) >> random;", "", "Context"),
     Mutation("checkpoint without the noise's random state", KERNEL, "random.loadCheckpoint(stream);", "", "Context"),
     Mutation(
         "checkpoint without the kept Gaussian number",

@@ -109,7 +109,9 @@ class ModelContract:
         self.species = tuple(int(n) for n in self.species)
         self.inputs, self.outputs = tuple(self.inputs), tuple(self.outputs)
         self.trainingTemperatures = tuple(float(t) for t in self.trainingTemperatures)
-        self.distanceRanges = tuple((int(a), int(b), float(low), float(high)) for a, b, low, high in self.distanceRanges)
+        self.distanceRanges = tuple(
+            (int(a), int(b), float(low), float(high)) for a, b, low, high in self.distanceRanges
+        )
         for a, b, low, high in self.distanceRanges:
             if not (0 <= a < len(self.species) and 0 <= b < len(self.species) and a != b and 0 <= low < high):
                 raise ValueError(
