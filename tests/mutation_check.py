@@ -26,6 +26,9 @@ INTEGRATOR = "openmmkstep/src/KStepIntegrator.cpp"
 STEPS = "openmmkstep/src/KStepIntegratorSteps.cpp"
 FORCES = "openmmkstep/src/KStepIntegratorForces.cpp"
 FAULTS = "openmmkstep/src/KStepIntegratorFaults.cpp"
+REGIONS = "openmmkstep/src/KStepIntegratorRegions.cpp"
+DIVISION = "openmmkstep/src/StepDivision.cpp"
+MONITOR = "openmmkstep/src/FaultMonitor.cpp"
 STATE = "openmmkstep/src/KStepIntegratorState.cpp"
 KERNEL = "platforms/reference/src/ReferenceKStepKernels.cpp"
 METROPOLIS_TEST = "tests/TestKStepMetropolis.h"
@@ -164,6 +167,40 @@ MUTATIONS = [
         "if (false && !getKernel()",
         "Errors",
     ),
+    Mutation("constraints not counted", REGIONS, "degreesOfFreedom[region1] -= 0.5;", "", "Regions"),
+    Mutation("centre of mass not counted", REGIONS, "degreesOfFreedom[j] -= 3*masses[j]/totalMass;", ";", "Regions"),
+    Mutation("relaxation twice as fast", REGIONS, "exp(-rate*getStepSize())", "exp(-2*rate*getStepSize())", "Regions"),
+    Mutation(
+        "all regions at one temperature",
+        REGIONS,
+        "temperatures.push_back(region.temperature);",
+        "temperatures.push_back(temperature);",
+        "Regions",
+    ),
+    Mutation("shadow work of the wrong sign", STEPS, "+shadowWork < threshold", "-shadowWork < threshold", "Regions"),
+    Mutation("heat taken for work", STEPS, "-startEnergy-heat;", "-startEnergy;", "Regions"),
+    Mutation("weights of the wrong sign", STEPS, "logWeight = -d/", "logWeight = d/", "Reweight"),
+    Mutation(
+        "reweight's barostat sees the corrector",
+        INTEGRATOR,
+        'scheme == "reweight" ? correctorForceGroup : modelForceGroup',
+        'scheme == "none" ? correctorForceGroup : modelForceGroup',
+        "Reweight",
+    ),
+    Mutation("noise not repeated", FAULTS, "getKernel().loadCheckpoint(*context, startKernel);", "", "Recovery"),
+    Mutation("outliers of D let through", MONITOR, "return OutlierD;", ";", "Recovery"),
+    Mutation("outliers of the force let through", MONITOR, "return OutlierForce;", ";", "Recovery"),
+    Mutation("k grows too early", DIVISION, "SUCCESSES_TO_GROW = 10", "SUCCESSES_TO_GROW = 9", "Recovery"),
+    Mutation(
+        "plain steps left too early",
+        DIVISION,
+        "SUCCESSES_TO_LEAVE_PLAIN = 8",
+        "SUCCESSES_TO_LEAVE_PLAIN = 7",
+        "Recovery",
+    ),
+    Mutation("energy of plain steps not looked at", FORCES, "if (!isfinite(energy))", "if (false)", "Errors"),
+    Mutation("division not restored", STATE, "read(stream, division);", "StepDivision d; read(stream, d);", "Restart"),
+    Mutation("forces kept at a checkpoint", STATE, "    valid = Validity();", "", "Restart"),
 ]
 
 
