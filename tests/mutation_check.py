@@ -260,6 +260,8 @@ def runTest(folder: Path, test: str) -> tuple[bool, str]:
         capture_output=True,
         text=True,
     )
+    if "Not Run" in result.stdout:
+        sys.exit(f"The test could not be run:\n{result.stdout}")
     message = re.search("exception: .*", result.stdout)
     return result.returncode == 0, message.group() if message else result.stdout
 
