@@ -30,6 +30,8 @@ REGIONS = "openmmkstep/src/KStepIntegratorRegions.cpp"
 DIVISION = "openmmkstep/src/StepDivision.cpp"
 MONITOR = "openmmkstep/src/FaultMonitor.cpp"
 STATE = "openmmkstep/src/KStepIntegratorState.cpp"
+MOLLIFICATION = "openmmkstep/src/Mollification.cpp"
+RESONANCE = "openmmkstep/src/KStepResonance.cpp"
 KERNEL = "platforms/reference/src/ReferenceKStepKernels.cpp"
 METROPOLIS_TEST = "tests/TestKStepMetropolis.h"
 
@@ -154,11 +156,79 @@ MUTATIONS = [
         "bool unused; stream.read((char*) &unused, sizeof(bool));",
         "Context",
     ),
-    Mutation("mollified kick without its projection", KERNEL, "(force-u*u.dot(force))", "force", "Mollified"),
     Mutation(
-        "heavy atom without the rest of the force", KERNEL, "forces[bond.particle1] += force-kept;", "", "Mollified"
+        "mollified kick without its projection",
+        MOLLIFICATION,
+        "(total-bond->direction*bond->direction.dot(total))",
+        "total",
+        "Mollified",
     ),
-    Mutation("positions left mollified", KERNEL, "    positions = truePositions;", "", "Mollified"),
+    Mutation(
+        "fixed end without the rest of the force", MOLLIFICATION, "forces[bond->fixed] -= onDelta;", "", "Mollified"
+    ),
+    Mutation(
+        "only the moving end counts in a subtree's force",
+        MOLLIFICATION,
+        "total += forces[i];",
+        "total = forces[bond->moving];",
+        "DeepMollification",
+    ),
+    Mutation(
+        "a bond moves its end alone",
+        MOLLIFICATION,
+        "x[i] += shift;",
+        "if (i == bond.moving) x[i] += shift;",
+        "DeepMollification",
+    ),
+    Mutation(
+        "an angle's reference feels nothing", MOLLIFICATION, "forces[a->other] += onOther;", "", "DeepMollification"
+    ),
+    Mutation(
+        "an angle's kick without the turning plane",
+        MOLLIFICATION,
+        "-a->arm*a->axis.dot(onP)-onP*a->arm.dot(a->axis)",
+        "",
+        "DeepMollification",
+    ),
+    Mutation(
+        "virtual sites not mollified",
+        KERNEL,
+        "positions[particles[i]] = mollified[i];\n    if (hasVirtualSites)",
+        "positions[particles[i]] = mollified[i];\n    if (false)",
+        "DeepMollification",
+    ),
+    Mutation(
+        "straight angles not noticed", MOLLIFICATION, "a.height < STRAIGHT*a.armLength", "false", "DeepMollification"
+    ),
+    Mutation("positions left mollified", KERNEL, "    *getData(context).positions = truePositions;", "", "Mollified"),
+    Mutation(
+        "mollified bonds count as resonant",
+        RESONANCE,
+        "held.insert(minmax(bond.particle1, bond.particle2));",
+        "",
+        "Resonance",
+    ),
+    Mutation(
+        "the period by the corrector", RESONANCE, "hasModel ? modelForceGroup", "false ? modelForceGroup", "Resonance"
+    ),
+    Mutation("the period of the hydrogen alone", RESONANCE, "+1/system.getParticleMass(bond.heavy)", "", "Resonance"),
+    Mutation(
+        "left where the last period was computed",
+        RESONANCE,
+        "    }\n    getKernel().restoreState(*context, 1);",
+        "    }",
+        "Resonance",
+    ),
+    Mutation(
+        "another step size not checked", RESONANCE, "h == resonanceCheckedFor", "resonanceCheckedFor != 0", "Resonance"
+    ),
+    Mutation(
+        "bias of the wrong sign (sampling)",
+        STEPS,
+        "return d-(correctorEnergy-modelEnergy);",
+        "return (correctorEnergy-modelEnergy)-d;",
+        "Resonance",
+    ),
     Mutation("failed step not undone", FAULTS, "getKernel().restoreState(*context, 1);", ";", "Errors"),
     Mutation(
         "NaN not noticed",

@@ -1,10 +1,10 @@
 #include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/KStepKernels.h"
 #include "openmmkstep/KStepModelForce.h"
+#include "openmmkstep/internal/Mollification.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/internal/ContextImpl.h"
 #include <cmath>
-#include <set>
 #include <sstream>
 
 using namespace OpenMMKStep;
@@ -13,7 +13,8 @@ using namespace std;
 
 KStepIntegrator::KStepIntegrator(double baseStepSize, int k, const string& scheme, double temperature, double friction) :
         extraChances(4), randomNumberSeed(0), correctorForceGroup(1), modelForceGroup(2), adaptive(false), errorRecovery(true),
-        includeShadowWork(false), scheme(scheme), thermostat("langevin"), hasModel(false), areThermostatsCurrent(false),
+        includeShadowWork(false), allowResonance(false), scheme(scheme), thermostat("langevin"), resonanceCheckedFor(0),
+        hasModel(false), areThermostatsCurrent(false),
         modelEnergy(0), correctorEnergy(0), fastEnergy(0), lastStepCount(-1), lastCommonGroups(0) {
     if (scheme == "jump")
         throw OpenMMException("KStepIntegrator: the scheme 'jump' is not available in this version; use 'impulse', 'metropolis' or 'reweight'.");
@@ -129,22 +130,25 @@ void KStepIntegrator::setIncludeShadowWork(bool include) {
 }
 
 void KStepIntegrator::setMollification(const vector<MollifiedBond>& bonds) {
-    set<int> moving, fixed;
-    for (const MollifiedBond& bond : bonds) {
-        if (!(bond.length > 0) || !isfinite(bond.length))
-            throw OpenMMException("KStepIntegrator: the length of a mollified bond must be a positive number of nm.");
-        if (bond.particle1 == bond.particle2 || !moving.insert(bond.particle2).second)
-            throw OpenMMException("KStepIntegrator: particle "+to_string(bond.particle2)+" is the moving end of two mollified bonds, or of one with itself.");
-        fixed.insert(bond.particle1);
-    }
-    for (int particle : moving)
-        if (fixed.find(particle) != fixed.end())
-            throw OpenMMException("KStepIntegrator: particle "+to_string(particle)+" is the moving end of one mollified bond and the fixed end of another.");
+    Mollification check(bonds);
     mollification = bonds;
 }
 
+void KStepIntegrator::setMollifiedAngles(const vector<MollifiedAngle>& angles) {
+    Mollification check(mollification, angles);
+    mollifiedAngles = angles;
+}
+
+void KStepIntegrator::setAllowResonance(bool allow) {
+    allowResonance = allow;
+}
+
+bool KStepIntegrator::isMollified() const {
+    return !mollification.empty() || !mollifiedAngles.empty();
+}
+
 void KStepIntegrator::checkSettings() const {
-    if (scheme != "impulse" && !mollification.empty())
+    if (scheme != "impulse" && isMollified())
         throw OpenMMException("KStepIntegrator: mollification belongs to the scheme 'impulse'; '"+scheme+"' has no use for it.");
     if (scheme == "metropolis" || scheme == "reweight") {
         if (temperature == 0)
@@ -184,6 +188,7 @@ void KStepIntegrator::initialize(ContextImpl& contextRef) {
     if (scheme != "impulse" && !hasModel)
         throw OpenMMException("KStepIntegrator: the scheme '"+scheme+"' needs a model, but the System has no Force in the model's force group ("+to_string(modelForceGroup)+").");
     initializeRegions(system);
+    Mollification(mollification, mollifiedAngles).checkSystem(system);
     Kernel newKernel = contextRef.getPlatform().createKernel(IntegrateKStepStepKernel::Name(), contextRef);
     newKernel.getAs<IntegrateKStepStepKernel>().initialize(system, *this);
     // Nothing has failed: only now does the integrator belong to the Context.
@@ -196,6 +201,7 @@ void KStepIntegrator::initialize(ContextImpl& contextRef) {
     monitor = FaultMonitor();
     division = StepDivision();
     lastStepCount = -1;
+    resonanceCheckedFor = 0;
     resetStatistics();
 }
 

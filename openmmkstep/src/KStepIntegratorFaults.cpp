@@ -2,6 +2,7 @@
 #include "openmmkstep/KStepKernels.h"
 #include "openmmkstep/internal/ConvergenceError.h"
 #include "openmmkstep/internal/KStepModelForceImpl.h"
+#include "openmmkstep/internal/Mollification.h"
 #include "openmmkstep/internal/UnitConstants.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/internal/ContextImpl.h"
@@ -99,6 +100,10 @@ void KStepIntegrator::recoverableMacroStep() {
         }
         catch (const ConvergenceError& e) {
             fault = FaultMonitor::ConvergenceFailure;
+            message = e.what();
+        }
+        catch (const MollificationError& e) {
+            fault = FaultMonitor::NonFinite;
             message = e.what();
         }
         catch (const OpenMMException& e) {

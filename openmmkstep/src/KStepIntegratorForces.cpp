@@ -37,7 +37,7 @@ void KStepIntegrator::computeFastForcesAndModel() {
  * computeFastForces().
  */
 void KStepIntegrator::computeCorrection() {
-    if (mollification.empty()) {
+    if (!isMollified()) {
         computeCorrector(true);
         return;
     }
@@ -94,7 +94,7 @@ void KStepIntegrator::validate(Requirement requirement) {
     if (valid.fastForces && (valid.energies || !needEnergies) && (valid.correctionForces || !needForces))
         return;
     // What a continued run has from its last inner step, a restarted one must compute in the same way, to the last bit.
-    if (mollification.empty())
+    if (!isMollified())
         computeFastForcesAndModel();
     else
         computeFastForces();

@@ -21,6 +21,7 @@ void KStepIntegrator::step(int steps) {
         throw OpenMMException("This Integrator is not bound to a context!");
     checkSettings();
     updateThermostats();
+    checkResonance();
     for (int i = 0; i < steps; i++)
         macroStep();
 }
@@ -194,7 +195,7 @@ double KStepIntegrator::propagate(int numSteps) {
             getKernel().kick(*context, IntegrateKStepStepKernel::Fast, baseStepSize);
         }
     }
-    if (mollification.empty())
+    if (!isMollified())
         computeFastForcesAndModel();
     else
         computeFastForces(); // the model's part of D is evaluated elsewhere, at A(x)
@@ -245,4 +246,22 @@ double KStepIntegrator::computeD() {
     noticeChangedContext();
     validate(scheme == "impulse" ? CorrectionForces : Energies);
     return correctorEnergy-modelEnergy;
+}
+
+double KStepIntegrator::computeMollificationBias() {
+    if (context == NULL)
+        throw OpenMMException("This Integrator is not bound to a context!");
+    if (scheme != "impulse")
+        throw OpenMMException("KStepIntegrator: mollification belongs to the scheme 'impulse'; '"+scheme+"' has no bias to correct.");
+    if (!isMollified())
+        return 0;
+    noticeChangedContext();
+    getKernel().pushForces(*context);
+    validate(CorrectionForces);
+    double d = context->calcForcesAndEnergy(false, true, 1<<correctorForceGroup);
+    statistics.correctorCalls++;
+    if (hasModel)
+        d -= context->calcForcesAndEnergy(false, true, 1<<modelForceGroup);
+    getKernel().popForces(*context);
+    return d-(correctorEnergy-modelEnergy);
 }

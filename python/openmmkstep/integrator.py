@@ -7,7 +7,7 @@ import openmm
 from openmm import unit
 
 from . import _openmmkstep as _c
-from ._units import ENERGY, KELVIN, NANOMETER, PER_PICOSECOND, PICOSECOND, strip
+from ._units import ENERGY, KELVIN, NANOMETER, PER_PICOSECOND, PICOSECOND, RADIAN, strip
 
 
 class KStepIntegrator(openmm.Integrator):
@@ -232,11 +232,20 @@ class KStepIntegrator(openmm.Integrator):
     def setMollification(self, bonds) -> None:
         """Set the bonds that are reset before D is evaluated in the scheme 'impulse' (mollified impulse).
 
+        Takes effect for Contexts created afterwards. findMollification() makes the list.
+
         Parameters
         ----------
         bonds : sequence of (int, int, float or Quantity)
-            (heavy atom, hydrogen, length in nm), normally all X-H bonds of the QM region with their mean lengths; an
-            empty list gives the plain impulse. Takes effect for Contexts created afterwards.
+            (end that stays, end that moves, length in nm); with the moving end goes all that hangs on it in this list.
+            Normally all X-H bonds of the QM region, heavy atom first, with their mean lengths; for deep mollification
+            all its bonds as a tree (without those that close rings), in any order. An empty list gives the plain
+            impulse.
+
+        Raises
+        ------
+        OpenMMException
+            If a length is not positive, a particle is the moving end of two bonds, or the bonds form a ring.
         """
         numbers = [(int(a), int(b), strip(length, NANOMETER)) for a, b, length in bonds]
         _c.KStepIntegrator_setMollification(self, numbers)
@@ -244,6 +253,86 @@ class KStepIntegrator(openmm.Integrator):
     def getMollification(self) -> list[tuple[int, int, unit.Quantity]]:
         """Get the bonds that mollification resets, as (heavy atom, hydrogen, length)."""
         return [(a, b, length * NANOMETER) for a, b, length in _c.KStepIntegrator_getMollification(self)]
+
+    def setMollifiedAngles(self, angles) -> None:
+        """Set the angles that are reset after the bonds, for deep mollification. Call setMollification() first.
+
+        Takes effect for Contexts created afterwards. findMollification(..., deep=True) makes the list.
+
+        Parameters
+        ----------
+        angles : sequence of (int, int, int, float or Quantity)
+            (hydrogen, centre, neighbour of the centre, angle in rad): the hydrogen is rotated about the centre in the
+            plane of the three. One angle for a hydrogen; all hydrogens of one centre take the same neighbour.
+
+        Raises
+        ------
+        OpenMMException
+            If an angle is nearly straight, moves a particle that is not terminal or that another angle moves too, or
+            is measured against a particle that another angle moves.
+        """
+        numbers = [(int(a), int(b), int(c), strip(angle, RADIAN)) for a, b, c, angle in angles]
+        _c.KStepIntegrator_setMollifiedAngles(self, numbers)
+
+    def getMollifiedAngles(self) -> list[tuple[int, int, int, unit.Quantity]]:
+        """Get the angles that mollification resets, as (hydrogen, centre, neighbour, angle)."""
+        return [(a, b, c, angle * RADIAN) for a, b, c, angle in _c.KStepIntegrator_getMollifiedAngles(self)]
+
+    def mollifyPositions(self, positions) -> np.ndarray:
+        """Compute A(x): positions with the bonds of setMollification() and the angles of setMollifiedAngles() reset.
+
+        Virtual sites stay where they are; Context.computeVirtualSites() moves them.
+
+        Parameters
+        ----------
+        positions : array of shape (particles, 3) or Quantity
+            all particles of the System (nm)
+
+        Returns
+        -------
+        numpy.ndarray, shape (particles, 3)
+            in nm
+
+        Raises
+        ------
+        OpenMMException
+            If the particles of an angle are in a straight line, or those of a bond at the same place.
+        """
+        if unit.is_quantity(positions):
+            positions = positions.value_in_unit(NANOMETER)
+        return np.array(_c.KStepIntegrator_mollifyPositions(self, np.asarray(positions, dtype=float).tolist()))
+
+    def computeMollificationBias(self) -> unit.Quantity:
+        """Compute b = D(x) - D(A(x)), what the mollified Hamiltonian lacks of the true one at the current positions.
+
+        A frame of a mollified run at the temperature T has the weight exp(-b/kT) in the ensemble of the true
+        Hamiltonian. Costs one xTB call. The standard deviation of b over a run says how far the two are apart; with a
+        good model it is far below kT.
+
+        Returns
+        -------
+        Quantity
+            energy; 0 without mollification
+
+        Raises
+        ------
+        OpenMMException
+            If the integrator has no Context or its scheme is not 'impulse'.
+        """
+        return _c.KStepIntegrator_computeMollificationBias(self) * ENERGY
+
+    def getAllowResonance(self) -> bool:
+        """Get whether the scheme 'impulse' may run near a resonance with a bond to hydrogen."""
+        return _c.KStepIntegrator_getAllowResonance(self)
+
+    def setAllowResonance(self, allow: bool) -> None:
+        """Set whether the scheme 'impulse' may run near a resonance; the default is False.
+
+        The first step in a Context computes the periods of the QM region's bonds to hydrogen that are neither mollified
+        nor constrained (two model calls a bond). It raises OpenMMException if h is 0.35 of the shortest period or more,
+        and warns on the standard error stream from 0.28 on.
+        """
+        _c.KStepIntegrator_setAllowResonance(self, bool(allow))
 
     def computeConservedEnergy(self) -> unit.Quantity:
         """Compute what the scheme 'impulse' conserves without friction: K + U_common + U_model(x) + D(A(x))."""

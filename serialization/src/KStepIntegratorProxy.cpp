@@ -24,6 +24,7 @@ void KStepIntegratorProxy::serialize(const void* object, SerializationNode& node
     node.setIntProperty("correctorForceGroup", integrator.getCorrectorForceGroup());
     node.setIntProperty("modelForceGroup", integrator.getModelForceGroup());
     node.setIntProperty("extraChances", integrator.getExtraChances());
+    node.setBoolProperty("allowResonance", integrator.getAllowResonance());
     SerializationNode& bonds = node.createChildNode("MollifiedBonds");
     for (const KStepIntegrator::MollifiedBond& bond : integrator.getMollification())
         bonds.createChildNode("Bond").setIntProperty("particle1", bond.particle1).setIntProperty("particle2", bond.particle2).setDoubleProperty("length", bond.length);
@@ -38,6 +39,9 @@ void KStepIntegratorProxy::serialize(const void* object, SerializationNode& node
         for (int particle : region.particles)
             child.createChildNode("Particle").setIntProperty("index", particle);
     }
+    SerializationNode& angles = node.createChildNode("MollifiedAngles");
+    for (const KStepIntegrator::MollifiedAngle& angle : integrator.getMollifiedAngles())
+        angles.createChildNode("Angle").setIntProperty("particle1", angle.particle1).setIntProperty("particle2", angle.particle2).setIntProperty("particle3", angle.particle3).setDoubleProperty("angle", angle.angle);
     // What the user set: getIntegrationForceGroups() of the class itself leaves out the model's group.
     node.setIntProperty("integrationForceGroups", integrator.Integrator::getIntegrationForceGroups());
 }
@@ -66,6 +70,11 @@ void* KStepIntegratorProxy::deserialize(const SerializationNode& node) const {
                 particles.push_back(particle.getIntProperty("index"));
             integrator->setRegion(particles, region.getDoubleProperty("temperature"), region.getDoubleProperty("friction"), region.getStringProperty("thermostat"));
         }
+        vector<KStepIntegrator::MollifiedAngle> angles;
+        for (const SerializationNode& angle : node.getChildNode("MollifiedAngles").getChildren())
+            angles.push_back({angle.getIntProperty("particle1"), angle.getIntProperty("particle2"), angle.getIntProperty("particle3"), angle.getDoubleProperty("angle")});
+        integrator->setMollifiedAngles(angles);
+        integrator->setAllowResonance(node.getBoolProperty("allowResonance"));
     }
     integrator->setIntegrationForceGroups(node.getIntProperty("integrationForceGroups"));
     return integrator.release();

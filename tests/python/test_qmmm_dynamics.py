@@ -185,6 +185,7 @@ def test_scf_failure_is_a_rejection(droplet, models):
     assert energy_of(context, {1}) == pytest.approx(before, abs=1e-4)
     # In 'impulse' the macro-step is undone and made in two halves.
     impulse = KStepIntegrator(dt, k)
+    impulse.setAllowResonance(True)
     context = start(system, droplet, impulse)
     impulse.step(1)
     (event,) = impulse.getEvents()

@@ -108,23 +108,64 @@ public:
     /** Set the number of base steps in a macro-step. */
     void setK(int k);
     /**
-     * A bond that mollification resets, the lighter particle moving along it.
+     * A bond that mollification resets: particle2 moves along it, and with it all particles that hang on particle2 in
+     * the list of bonds.
      */
     struct MollifiedBond {
-        int particle1;     ///< the heavy atom, which stays
-        int particle2;     ///< the hydrogen, which moves; in one bond only
+        int particle1;     ///< the end that stays
+        int particle2;     ///< the end that moves; of one bond only
         double length;     ///< the length it is reset to, in nm
     };
     /**
-     * Set the bonds that are reset before D is evaluated in the scheme impulse, normally all X-H bonds of the QM
-     * region with their mean lengths.  An empty list, the default, gives the plain impulse.  Takes effect for Contexts
-     * created afterwards.
+     * An angle that mollification resets: particle1 is rotated about particle2, in the plane of the three.
+     */
+    struct MollifiedAngle {
+        int particle1;     ///< the terminal atom that moves, a hydrogen; of one angle only
+        int particle2;     ///< the centre
+        int particle3;     ///< the neighbour against which the angle is measured
+        double angle;      ///< the angle it is reset to, in rad
+    };
+    /**
+     * Set the bonds that are reset before D is evaluated in the scheme impulse.  Takes effect for Contexts created
+     * afterwards.  An empty list, the default, gives the plain impulse.
+     *
+     * Normally these are all X-H bonds of the QM region with their mean lengths (heavy atom first).  For deep
+     * mollification give all bonds of the region as a tree, without the bonds that close rings: each particle but the
+     * root is particle2 of one bond.  The order of the list does not matter.
      */
     void setMollification(const std::vector<MollifiedBond>& bonds);
     /** Get the bonds that mollification resets. */
     const std::vector<MollifiedBond>& getMollification() const {
         return mollification;
     }
+    /**
+     * Set the angles that are reset after the bonds: for deep mollification one for each hydrogen of the QM region.
+     * All hydrogens of one centre take the same neighbour as reference.  Nearly straight angles have no plane to rotate
+     * in and must be left out.  Takes effect for Contexts created afterwards.
+     */
+    void setMollifiedAngles(const std::vector<MollifiedAngle>& angles);
+    /** Get the angles that mollification resets. */
+    const std::vector<MollifiedAngle>& getMollifiedAngles() const {
+        return mollifiedAngles;
+    }
+    /**
+     * Compute b = D(x) - D(A(x)) in kJ/mol: what the true potential energy at the current positions exceeds that of the
+     * mollified Hamiltonian by.  A frame of a mollified run at the temperature T has the weight exp(-b/kT) in the
+     * ensemble of the true Hamiltonian.  Costs one corrector call at x.  The standard deviation of b over a run says how
+     * far the two are apart; with a good model it is far below kT.
+     */
+    double computeMollificationBias();
+    /** Get whether the scheme impulse may run near a resonance with a bond to hydrogen. */
+    bool getAllowResonance() const {
+        return allowResonance;
+    }
+    /**
+     * Set whether the scheme impulse may run near a resonance.  By default it may not: the first step in a Context
+     * computes the periods of all bonds to hydrogen in the QM region (of an XtbForce or KStepModelForce) that are
+     * neither mollified nor constrained, at the cost of two model calls a bond, and throws an OpenMMException if h is
+     * 0.35 of the shortest period or more; from 0.28 on it warns on the standard error stream.
+     */
+    void setAllowResonance(bool allow);
     /**
      * Compute the energy in kJ/mol that the scheme impulse conserves without friction: K + U_common + U_model(x) +
      * D(A(x)).  Without mollification it is the total energy.  Costs no corrector call after a macro-step.
@@ -292,6 +333,7 @@ private:
     // Settings and set-up (KStepIntegrator.cpp)
     void checkSettings() const;
     int getCommonGroups() const;
+    bool isMollified() const;
     IntegrateKStepStepKernel& getKernel();
     // Steps (KStepIntegratorSteps.cpp)
     void macroStep();
@@ -310,6 +352,9 @@ private:
     void refresh();
     void validate(Requirement requirement);
     void noticeChangedContext();
+    // Resonance (KStepResonance.cpp)
+    void findLightBonds();
+    void checkResonance();
     // Faults (KStepIntegratorFaults.cpp)
     void recoverableMacroStep();
     void plainStep(int numSteps);
@@ -334,10 +379,18 @@ private:
 
     double baseStepSize, temperature, friction;
     int k, extraChances, randomNumberSeed, correctorForceGroup, modelForceGroup;
-    bool adaptive, errorRecovery, includeShadowWork;
+    bool adaptive, errorRecovery, includeShadowWork, allowResonance;
     std::string scheme, thermostat;
     std::vector<MollifiedBond> mollification;
     std::vector<Region> regions;
+    std::vector<MollifiedAngle> mollifiedAngles;
+    // A bond to hydrogen that is neither mollified nor constrained, and the period of its stretch in ps.
+    struct LightBond {
+        int light, heavy;
+        double period;
+    };
+    std::vector<LightBond> lightBonds;
+    double resonanceCheckedFor; // the macro-step, 0 for none in this Context
     bool hasModel;
     // For the rest (index 0) and each region.
     std::vector<double> degreesOfFreedom;

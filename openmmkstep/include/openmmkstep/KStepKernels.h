@@ -41,8 +41,8 @@ public:
     /** Add the Context's current forces to a slot. */
     virtual void addForces(OpenMM::ContextImpl& context, ForceSlot slot) = 0;
     /**
-     * Put the particles where mollification sees them: x -> A(x), which is x with every bond of the integrator's
-     * mollification reset to its length, the hydrogen moved along the bond.  Keeps x.
+     * Put the particles where mollification sees them, x -> A(x), by the class Mollification with the integrator's
+     * bonds and angles; virtual sites follow.  Keeps x.  When it throws, the particles are at x.
      */
     virtual void mollify(OpenMM::ContextImpl& context) = 0;
     /**

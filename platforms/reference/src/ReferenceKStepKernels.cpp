@@ -1,10 +1,8 @@
 #include "ReferenceKStepKernels.h"
 #include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/internal/UnitConstants.h"
-#include "openmm/OpenMMException.h"
 #include "openmm/reference/ReferenceConstraints.h"
 #include "openmm/reference/ReferencePlatform.h"
-#include <algorithm>
 #include <cmath>
 #include <istream>
 #include <ostream>
@@ -32,10 +30,7 @@ void ReferenceIntegrateKStepStepKernel::initialize(const System& system, const K
     for (auto& slot : slots)
         slot.resize(numParticles);
     newPositions.resize(numParticles);
-    mollification = integrator.getMollification();
-    for (const KStepIntegrator::MollifiedBond& bond : mollification)
-        if (min(bond.particle1, bond.particle2) < 0 || max(bond.particle1, bond.particle2) >= numParticles)
-            throw OpenMMException("KStepIntegrator: a mollified bond connects particles "+to_string(bond.particle1)+" and "+to_string(bond.particle2)+", but the System has "+to_string(numParticles)+" particles.");
+    mollification.reset(new Mollification(integrator.getMollification(), integrator.getMollifiedAngles()));
     regionIndex.assign(numParticles, 0);
     for (int i = 0; i < integrator.getNumRegions(); i++)
         for (int particle : integrator.getRegion(i).particles)
@@ -62,30 +57,27 @@ void ReferenceIntegrateKStepStepKernel::addForces(ContextImpl& context, ForceSlo
 
 void ReferenceIntegrateKStepStepKernel::mollify(ContextImpl& context) {
     vector<Vec3>& positions = *getData(context).positions;
+    const vector<int>& particles = mollification->getParticles();
+    mollified.resize(particles.size());
+    for (size_t i = 0; i < particles.size(); i++)
+        mollified[i] = positions[particles[i]];
+    mollification->apply(mollified);
     truePositions = positions;
-    for (const KStepIntegrator::MollifiedBond& bond : mollification) {
-        Vec3 delta = positions[bond.particle2]-positions[bond.particle1];
-        positions[bond.particle2] = positions[bond.particle1]+delta*(bond.length/sqrt(delta.dot(delta)));
-    }
+    for (size_t i = 0; i < particles.size(); i++)
+        positions[particles[i]] = mollified[i];
     if (hasVirtualSites)
         context.computeVirtualSites();
 }
 
 void ReferenceIntegrateKStepStepKernel::unmollify(ContextImpl& context) {
-    vector<Vec3>& positions = *getData(context).positions;
-    positions = truePositions;
+    *getData(context).positions = truePositions;
     vector<Vec3>& forces = slots[Correction];
-    for (const KStepIntegrator::MollifiedBond& bond : mollification) {
-        // With u the bond's direction and R its length, dA/dx of the hydrogen is (r0/R)(1 - u u^T), symmetric; what
-        // it does not take goes to the heavy atom, on whose position A(hydrogen) depends with the rest.
-        Vec3 u = positions[bond.particle2]-positions[bond.particle1];
-        double r = sqrt(u.dot(u));
-        u /= r;
-        Vec3 force = forces[bond.particle2];
-        Vec3 kept = (force-u*u.dot(force))*(bond.length/r);
-        forces[bond.particle2] = kept;
-        forces[bond.particle1] += force-kept;
-    }
+    const vector<int>& particles = mollification->getParticles();
+    for (size_t i = 0; i < particles.size(); i++)
+        mollified[i] = forces[particles[i]];
+    mollification->applyTransposedJacobian(mollified);
+    for (size_t i = 0; i < particles.size(); i++)
+        forces[particles[i]] = mollified[i];
 }
 
 void ReferenceIntegrateKStepStepKernel::kick(ContextImpl& context, ForceSlot slot, double interval) {

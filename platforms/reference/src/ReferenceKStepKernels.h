@@ -3,8 +3,10 @@
 
 #include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/KStepKernels.h"
+#include "openmmkstep/internal/Mollification.h"
 #include "openmm/Vec3.h"
 #include "sfmt/SFMT.h"
+#include <memory>
 #include <vector>
 
 namespace OpenMMKStep {
@@ -45,9 +47,10 @@ private:
     bool hasConstraints, hasVirtualSites, hasFriction;
     std::vector<int> regionIndex;
     std::vector<double> regionFriction, regionTemperature;
-    std::vector<KStepIntegrator::MollifiedBond> mollification;
+    std::unique_ptr<Mollification> mollification;
     std::vector<double> masses, inverseMasses;
     std::vector<OpenMM::Vec3> slots[2], savedSlots[2], savedPositions, savedVelocities, savedForces, truePositions, newPositions, shiftedVelocities;
+    std::vector<OpenMM::Vec3> mollified;
     mutable OpenMM_SFMT::SFMT random;
     double nextGaussian;
     bool nextGaussianIsValid;
