@@ -74,7 +74,8 @@ def test_impulse_without_a_model_is_respa(droplet):
     integrator = KStepIntegrator(0.00025, 2)
     context = start(droplet.system, droplet, integrator)
     energies = energies_along(context, 20, 5)
-    assert integrator.getStatistics()["correctorCalls"] == 101
+    # 100 macro-steps, the start, and the periods of two O-H stretches (two calls each).
+    assert integrator.getStatistics()["correctorCalls"] == 105
     assert energies.std() < 0.05  # seen: 0.01, velocity Verlet's own
 
 
