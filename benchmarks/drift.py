@@ -42,6 +42,8 @@ MOLLIFIED = {
     "mollified 5 fs, 3u": (1.0, 5, True),
     "mollified 6 fs, 3u": (1.0, 6, True),
     "mollified 8 fs, 3u": (1.0, 8, True),
+    "deep 6 fs": (0.5, 12, False),
+    "deep 8 fs, 3u": (1.0, 8, True),
 }
 
 
@@ -55,7 +57,9 @@ def measure(droplet: Droplet, name: str, picoseconds: float, seed: int, temperat
     """One run from an equilibrated start."""
     comparison.TEMPERATURE = temperature
     start = equilibrate(droplet, EQUILIBRATION, 100 + seed)
-    bonds = findMollification(droplet.topology, droplet.create_system(True), start) if name in MOLLIFIED else []
+    bonds = []
+    if name in MOLLIFIED:
+        bonds = findMollification(droplet.topology, droplet.create_system(True), start, deep=name.startswith("deep"))
     result = run(droplet, setting(name, picoseconds, bonds), start, seed)
     slope, error = drift(result.times, result.energies)
     return {
@@ -113,6 +117,7 @@ def main() -> None:
     names = args.settings or list(PLAIN | MOLLIFIED)
     runs = json.loads(args.results.read_text()) if args.results.exists() else []
     done = {(r["setting"], r["seed"], r["temperature"]) for r in runs}
+    args.results.parent.mkdir(parents=True, exist_ok=True)
     droplet = Droplet()
     for name in (n for n in names if n != "none"):
         for seed in range(1, args.starts + 1):

@@ -236,8 +236,9 @@ class KStepIntegrator(openmm.Integrator):
 
         Parameters
         ----------
-        bonds : sequence of (int, int, float or Quantity)
-            (end that stays, end that moves, length in nm); with the moving end goes all that hangs on it in this list.
+        bonds : sequence of (int, int, float or Quantity), or Mollification
+            what findMollification() returned; with deep=True that sets the angles of setMollifiedAngles() too. Or a list
+            of (end that stays, end that moves, length in nm); with the moving end goes all that hangs on it in this list.
             Normally all X-H bonds of the QM region, heavy atom first, with their mean lengths; for deep mollification
             all its bonds as a tree (without those that close rings), in any order. An empty list gives the plain
             impulse.
@@ -247,8 +248,13 @@ class KStepIntegrator(openmm.Integrator):
         OpenMMException
             If a length is not positive, a particle is the moving end of two bonds, or the bonds form a ring.
         """
-        numbers = [(int(a), int(b), strip(length, NANOMETER)) for a, b, length in bonds]
+        angles = getattr(bonds, "angles", None)
+        if angles is not None:
+            self.setMollifiedAngles([])  # the old ones need not fit the new bonds
+        numbers = [(int(a), int(b), strip(length, NANOMETER)) for a, b, length in getattr(bonds, "bonds", bonds)]
         _c.KStepIntegrator_setMollification(self, numbers)
+        if angles is not None:
+            self.setMollifiedAngles(angles)
 
     def getMollification(self) -> list[tuple[int, int, unit.Quantity]]:
         """Get the bonds that mollification resets, as (heavy atom, hydrogen, length)."""

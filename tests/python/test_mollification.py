@@ -197,3 +197,15 @@ def test_conserves_its_energy_at_4_fs(alanine):
     state = context.getState(energy=True, groups=integrator.getIntegrationForceGroups())
     total = (state.getPotentialEnergy() + state.getKineticEnergy()).value_in_unit(unit.kilojoule_per_mole)
     assert 0 < abs(total - energies[-1]) < 3.0
+
+
+def test_what_was_found_can_be_set_as_it_is(alanine):
+    """setMollification() takes what findMollification() returned: bonds alone, or bonds and angles."""
+    droplet, system = alanine
+    found = findMollification(droplet.topology, system, droplet.positions, picoseconds=0.05, deep=True)
+    integrator = KStepIntegrator(0.0005, 8)
+    integrator.setMollification(found)
+    assert [a[:3] for a in integrator.getMollifiedAngles()] == [a[:3] for a in found.angles] != []
+    assert [b[:2] for b in integrator.getMollification()] == [b[:2] for b in found.bonds]
+    integrator.setMollification(type(found)(found.bonds[:1], []))
+    assert integrator.getMollifiedAngles() == [] and len(integrator.getMollification()) == 1
