@@ -200,6 +200,13 @@ MUTATIONS = [
     Mutation(
         "straight angles not noticed", MOLLIFICATION, "a.height < STRAIGHT*a.armLength", "false", "DeepMollification"
     ),
+    Mutation(
+        "an undefined A(x) ends the run",
+        FAULTS,
+        "catch (const MollificationError& e) {",
+        "catch (const MollificationError& e) { restore(); throw;",
+        "DeepMollification",
+    ),
     Mutation("positions left mollified", KERNEL, "    *getData(context).positions = truePositions;", "", "Mollified"),
     Mutation(
         "mollified bonds count as resonant",

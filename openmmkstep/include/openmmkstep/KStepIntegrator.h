@@ -28,7 +28,8 @@ class IntegrateKStepStepKernel;
  *   With setMollification() D is evaluated at A(x), which is x with each of the given bonds reset to a fixed length, and
  *   the kick is the exact gradient of D(A(x)) (mollified impulse; Garcia-Archilla, Sanz-Serna, Skeel, SIAM J. Sci.
  *   Comput. 20, 930 (1998); Izaguirre, Reich, Skeel, J. Chem. Phys. 110, 9853 (1999)).  That takes out the resonance
- *   with bond stretches which limits the plain impulse to h of about 2 fs.  The dynamics is Hamiltonian for
+ *   with bond stretches which limits the plain impulse to h of about 2 fs.  setMollifiedAngles() adds angles, for longer
+ *   steps.  The dynamics is Hamiltonian for
  *   K + U_common + U_model(x) + D(A(x)); see computeConservedEnergy().
  * - "metropolis": k inner steps on H_fast are a proposal, accepted with probability min(1, exp(-dD/kT)).  A failed
  *   test is followed by another k steps and a test with the same random number, up to getExtraChances() tests (extra
