@@ -84,8 +84,8 @@ public:
     }
     void computeJump(const vector<Vec3>& positions, const vector<Vec3>& velocities, const vector<Vec3>& forces, vector<Vec3>& displacements, vector<Vec3>& velocityChanges) override {
         ThreadCountGuard threads(numThreads);
-        // Not InferenceMode: a map that is derived from an action takes gradients inside.
-        torch::AutoGradMode grad(false);
+        // A map that is derived from an action takes gradients inside.
+        torch::AutoGradMode grad(true);
         try {
             vector<c10::IValue> inputs = {view(positions), view(velocities)};
             if (contract.hasForceInput)

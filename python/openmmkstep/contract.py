@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import io
+import math
 import os
 import struct
 import xml.etree.ElementTree as ET
@@ -109,7 +110,9 @@ class ModelContract:
         self.species = tuple(int(n) for n in self.species)
         self.inputs, self.outputs = tuple(self.inputs), tuple(self.outputs)
         self.trainingTemperatures = tuple(float(t) for t in self.trainingTemperatures)
-        self.distanceRanges = tuple((int(a), int(b), float(low), float(high)) for a, b, low, high in self.distanceRanges)
+        self.distanceRanges = tuple(
+            (int(a), int(b), float(low), float(high)) for a, b, low, high in self.distanceRanges
+        )
         for a, b, low, high in self.distanceRanges:
             if not (0 <= a < len(self.species) and 0 <= b < len(self.species) and a != b and 0 <= low < high):
                 raise ValueError(
@@ -144,8 +147,10 @@ class ModelContract:
                 raise ValueError("A model with phi input that returns forces must return charges (dE/dphi) too.")
         elif "charges" in self.outputs:
             raise ValueError("Charges are dE/dphi: only a model with phi input can return them.")
-        if self.kind == "jump" and (self.k is None or self.dt is None):
-            raise ValueError("A jump model must declare its k and dt.")
+        if self.kind == "jump" and (self.k is None or self.dt is None or self.k < 1 or not 0 < self.dt < math.inf):
+            raise ValueError(
+                f"A jump model must declare its k and dt: base steps, at least 1, and ps, positive; found {self.k} and {self.dt}."
+            )
 
     def toXml(self) -> str:
         """Write the contract as XML."""
