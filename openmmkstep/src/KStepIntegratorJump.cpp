@@ -199,7 +199,6 @@ void KStepIntegrator::jump() {
 void KStepIntegrator::computeJumpForces() {
     computeCommonForces();
     addCorrectorForces();
-    valid = Validity();
     valid.plainForces = true;
 }
 

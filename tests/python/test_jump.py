@@ -41,37 +41,49 @@ def exact_map(x, v, time):
     )
 
 
-def composed_map(x, v, k, common, mobile, jump, steps):
-    """physics.md: MM for (k-1) dt/2, one whole jump, MM for (k-1) dt/2, one velocity-Verlet step with the true force."""
+def composed_map(x, v, k, common, mobile, jump, steps, friction=(0.0, 0.0, 0.0, 0.0)):
+    """physics.md: MM for (k-1) dt/2, one whole jump, MM for (k-1) dt/2, one velocity-Verlet step with the true force.
+
+    With friction it is that of a thermostat at 0 K: velocities decay where the Ornstein-Uhlenbeck steps are.
+    """
     x, v, m = x.copy(), v.copy(), MASSES[:, None]
     n = int(np.ceil((k - 1) / 2))
     s = 0.5 * (k - 1) * DT / n
 
+    def damp(particles, t):
+        v[particles] *= np.exp(-t * np.array(friction))[particles, None]
+
     def surroundings():
         for _ in range(n):
             v[:] += 0.5 * s * common(x) / m
-            x[mobile] += s * v[mobile]
+            x[mobile] += 0.5 * s * v[mobile]
+            damp(mobile, s)
+            x[mobile] += 0.5 * s * v[mobile]
             v[:] += 0.5 * s * common(x) / m
 
     for _ in range(steps):
         surroundings()
+        damp(QM, n * s)
         dx, dv = jump(x, v)
         x[QM] += dx
         v[QM] += dv
+        damp(QM, n * s)
         surroundings()
         everything = sorted([*QM, *mobile])
         v += 0.5 * DT * (common(x) + corrector_forces(x)) / m
-        x[everything] += DT * v[everything]
+        x[everything] += 0.5 * DT * v[everything]
+        damp(everything, DT)
+        x[everything] += 0.5 * DT * v[everything]
         v += 0.5 * DT * (common(x) + corrector_forces(x)) / m
     return x, v
 
 
-def assert_state(context, x, v, particles=(0, 1, 2, 3), tolerance=1e-11):
+def assert_state(context, x, v, particles=(0, 1, 2, 3), tolerance=1e-12):
     state = context.getState(getPositions=True, getVelocities=True)
     particles = list(particles)
     found_x, found_v = state.getPositions(asNumpy=True)._value, state.getVelocities(asNumpy=True)._value
     np.testing.assert_allclose(found_x[particles], x[particles], rtol=0, atol=tolerance)
-    np.testing.assert_allclose(found_v[particles], v[particles], rtol=0, atol=100 * tolerance)
+    np.testing.assert_allclose(found_v[particles], v[particles], rtol=0, atol=10 * tolerance)
 
 
 @pytest.mark.parametrize("platform", ["Reference", "CPU"])
@@ -88,6 +100,31 @@ def test_composed_map(k, platform, tmp_path):
     assert context.getStepCount() == 40
     assert integrator.getStatistics()["correctorCalls"] == 1 + 2 * 40
     assert integrator.getStatistics()["macroSteps"] == 40
+
+
+def test_place_of_the_thermostat(tmp_path):
+    """At practically 0 K its steps are decays, whose lengths and places the map shows; QM and others apart."""
+    k, cold = 6, 1e-22
+    integrator = make_jump(exact(tmp_path, k), k, 15.0, cold)
+    integrator.setRegion(QM, cold, 40.0)
+    context = make_context(tethered_system(), integrator)
+    integrator.step(10)
+    friction = [40.0 if i in QM else 15.0 for i in range(4)]
+    jump = lambda x, v: exact_map(x, v, (k - 1) * DT)  # noqa: E731
+    x, v = composed_map(X0, V0, k, common_forces, MM, jump, 10, friction)
+    assert_state(context, x, v, tolerance=1e-10)
+
+
+def test_kinetic_energy_is_that_of_the_next_half_step(tmp_path):
+    """With friction: v + dt/2 F/m with the true forces, before the first step and after steps."""
+    integrator = make_jump(exact(tmp_path, 4), 4, 10.0)
+    context = make_context(tethered_system(), integrator)
+    for _ in range(3):
+        state = context.getState(getEnergy=True, getPositions=True, getVelocities=True)
+        x, v = state.getPositions(asNumpy=True)._value, state.getVelocities(asNumpy=True)._value
+        v = v + 0.5 * DT * (common_forces(x) + corrector_forces(x)) / MASSES[:, None]
+        assert state.getKineticEnergy()._value == pytest.approx(0.5 * (MASSES @ v**2).sum(), rel=1e-10)
+        integrator.step(1)
 
 
 def test_coupled_molecule_and_energy(tmp_path):
