@@ -145,6 +145,42 @@ MUTATIONS = [
         "heavy atom without the rest of the force", KERNEL, "forces[bond.particle1] += force-kept;", "", "Mollified"
     ),
     Mutation("positions left mollified", KERNEL, "    positions = truePositions;", "", "Mollified"),
+    Mutation(
+        "D kept after a barostat's trial",
+        STEPS,
+        "stateChanged(State::Positions);\n        noticeChangedContext();",
+        "context->getPeriodicBoxVectors(lastBox[0], lastBox[1], lastBox[2]);",
+        "Barostat",
+    ),
+    Mutation(
+        "barostat sees the model too",
+        INTEGRATOR,
+        "getIntegrationForceGroups() & ~(1<<modelForceGroup);",
+        "getIntegrationForceGroups();",
+        "Barostat",
+    ),
+    Mutation(
+        "barostat sees the model in place of the corrector",
+        INTEGRATOR,
+        "getIntegrationForceGroups() & ~(1<<modelForceGroup);",
+        "getIntegrationForceGroups() & ~(1<<(context == NULL ? modelForceGroup : correctorForceGroup));",
+        "Barostat",
+    ),
+    Mutation(
+        "damped oscillator with half the friction",
+        KERNEL,
+        "exp(-friction*interval)",
+        "exp(-0.5*friction*interval)",
+        "IntegratorSuite",
+    ),
+    Mutation(
+        "constraints left out",
+        KERNEL,
+        "data.constraints->apply(",
+        "if (false) data.constraints->apply(",
+        "IntegratorSuite",
+    ),
+    Mutation("mollified bond feels the corrector", KERNEL, "(force-u*u.dot(force))", "force", "IntegratorSuite"),
     Mutation("failed step not undone", STEPS, "getKernel().restoreState(*context, 1);", "", "Errors"),
     Mutation(
         "NaN not noticed",
