@@ -25,20 +25,21 @@ double FaultMonitor::Distribution::getStandardDeviation() const {
     return sqrt(sumSquares/(count-1));
 }
 
-void FaultMonitor::record(double d, double forceNorm) {
+void FaultMonitor::record(double d, double accelerationNorm) {
     dDistribution.add(d);
-    forceDistribution.add(forceNorm);
+    accelerationDistribution.add(accelerationNorm);
 }
 
-FaultMonitor::Fault FaultMonitor::check(double d, double forceNorm, double kT) const {
-    if (!isfinite(d) || !isfinite(forceNorm))
+FaultMonitor::Fault FaultMonitor::check(double d, double accelerationNorm, double kT, double interval) const {
+    if (!isfinite(d) || !isfinite(accelerationNorm))
         return NonFinite;
     if (dDistribution.count < LEARNING_STEPS)
         return None;
     if (fabs(d-dDistribution.mean) > max(MAX_DEVIATIONS*dDistribution.getStandardDeviation(), MIN_D_IN_KT*kT))
         return OutlierD;
-    double mean = forceDistribution.mean;
-    if (forceNorm > mean+max(MAX_DEVIATIONS*forceDistribution.getStandardDeviation(), mean))
+    // What an impulse of these forces brings to particles at rest: below kT it does no harm, however unusual it is.
+    double kick = 0.5*pow(interval*accelerationNorm, 2);
+    if (kick > kT && accelerationNorm > accelerationDistribution.mean+MAX_DEVIATIONS*accelerationDistribution.getStandardDeviation())
         return OutlierForce;
     return None;
 }

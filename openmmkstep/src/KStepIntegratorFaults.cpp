@@ -148,7 +148,7 @@ void KStepIntegrator::recoverableMacroStep() {
         statistics.plainMacroSteps++;
     else if (scheme == "impulse") {
         recordD();
-        monitor.record(correctorEnergy-modelEnergy, getKernel().computeForceNorm(*context, IntegrateKStepStepKernel::Correction));
+        monitor.record(correctorEnergy-modelEnergy, getKernel().computeAccelerationNorm(*context, IntegrateKStepStepKernel::Correction));
     }
     if (!repeated)
         division.recordSuccess();
@@ -188,7 +188,7 @@ void KStepIntegrator::logEvent(FaultMonitor::Fault fault, int from) {
 
 void KStepIntegrator::checkForFaults() {
     double kT = GAS_CONSTANT*(temperature > 0 ? temperature : DEFAULT_TEMPERATURE);
-    FaultMonitor::Fault fault = monitor.check(correctorEnergy-modelEnergy, getKernel().computeForceNorm(*context, IntegrateKStepStepKernel::Correction), kT);
+    FaultMonitor::Fault fault = monitor.check(correctorEnergy-modelEnergy, getKernel().computeAccelerationNorm(*context, IntegrateKStepStepKernel::Correction), kT, division.getInterval()*baseStepSize);
     if (fault == FaultMonitor::None && isModelOutsideRegion())
         fault = FaultMonitor::OutsideRegion;
     if (fault != FaultMonitor::None)

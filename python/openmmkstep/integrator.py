@@ -186,8 +186,8 @@ class KStepIntegrator(openmm.Integrator):
 
         k/2 and so on, down to steps on the true forces without the model, for at least 8 macro-steps; k doubles after
         10 macro-steps without a fault. Faults are numbers that are not finite, a corrector that fails from a cold start
-        too, outliers of D (5 standard deviations and 4 kT) and of its forces (5 standard deviations and twice the
-        mean), and a model outside the region that its contract declares. When more than 1 % of the macro-steps (and at
+        too, outliers of D (5 standard deviations and 4 kT) and of its forces (5 standard deviations, and an impulse of
+        more than kT), and a model outside the region that its contract declares. When more than 1 % of the macro-steps (and at
         least 10) were repeated, the model is declared unfit and no longer used.
         """
         _c.KStepIntegrator_setErrorRecovery(self, bool(recovery))

@@ -303,8 +303,9 @@ public:
      * Set whether a macro-step of impulse with a fault is undone and repeated with a smaller k: k/2, and so on down to
      * steps on the true forces without the model, for at least 8 macro-steps; k doubles after 10 macro-steps without a
      * fault.  Faults are: a number that is not finite; a corrector that fails from a cold start too; D further from its
-     * mean than 5 standard deviations and 4 kT (T is 300 K where none was set), |F_corr - F_model| larger than its mean
-     * by 5 standard deviations and 100 %, both judged from the 100th macro-step on; a model outside the region that its
+     * mean than 5 standard deviations and 4 kT (T is 300 K where none was set), F_corr - F_model larger than its mean by
+     * 5 standard deviations and such that an impulse of it would bring more than kT, both judged from the 100th macro-step
+     * on; a model outside the region that its
      * contract declares.  When more than 1 % of the macro-steps (and at least 10) were repeated, the model is declared
      * unfit and no longer used.  Default: true.
      */

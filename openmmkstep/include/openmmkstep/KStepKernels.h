@@ -79,8 +79,11 @@ public:
     virtual void computeRegionKineticEnergies(OpenMM::ContextImpl& context, std::vector<double>& energies) = 0;
     /** Multiply the velocities by a factor for each region index. */
     virtual void scaleVelocities(OpenMM::ContextImpl& context, const std::vector<double>& factors) = 0;
-    /** The Euclidean norm of a slot's forces over all particles, kJ/mol/nm. */
-    virtual double computeForceNorm(OpenMM::ContextImpl& context, ForceSlot slot) = 0;
+    /**
+     * sqrt(sum F^2/m) of a slot's forces over all particles with mass: an impulse of length h on particles at rest brings
+     * the kinetic energy h^2/2 times its square.
+     */
+    virtual double computeAccelerationNorm(OpenMM::ContextImpl& context, ForceSlot slot) = 0;
     /** Keep positions, velocities and both force slots.  One state is kept; the random state is not part of it. */
     virtual void saveState(OpenMM::ContextImpl& context) = 0;
     /** Bring the saved state back, with velocities multiplied by velocityScale (1, or -1 for a momentum flip). */

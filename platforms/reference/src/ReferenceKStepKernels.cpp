@@ -294,10 +294,10 @@ void ReferenceIntegrateKStepStepKernel::scaleVelocities(ContextImpl& context, co
         velocities[i] *= factors[regionIndex[i]];
 }
 
-double ReferenceIntegrateKStepStepKernel::computeForceNorm(ContextImpl& context, ForceSlot slot) {
+double ReferenceIntegrateKStepStepKernel::computeAccelerationNorm(ContextImpl& context, ForceSlot slot) {
     double sum = 0;
-    for (const Vec3& force : slots[slot])
-        sum += force.dot(force);
+    for (size_t i = 0; i < slots[slot].size(); i++)
+        sum += slots[slot][i].dot(slots[slot][i])*inverseMasses[i];
     return sqrt(sum);
 }
 

@@ -34,7 +34,7 @@ public:
     void constrainVelocities(OpenMM::ContextImpl& context, double tolerance) override;
     void computeRegionKineticEnergies(OpenMM::ContextImpl& context, std::vector<double>& energies) override;
     void scaleVelocities(OpenMM::ContextImpl& context, const std::vector<double>& factors) override;
-    double computeForceNorm(OpenMM::ContextImpl& context, ForceSlot slot) override;
+    double computeAccelerationNorm(OpenMM::ContextImpl& context, ForceSlot slot) override;
     void saveState(OpenMM::ContextImpl& context) override;
     void restoreState(OpenMM::ContextImpl& context, double velocityScale) override;
     bool isStateFinite(OpenMM::ContextImpl& context) override;

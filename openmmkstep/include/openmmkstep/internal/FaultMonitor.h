@@ -14,9 +14,12 @@ public:
     /** The name of a fault in the integrator's events. */
     static const char* getName(Fault fault);
     /** Learn from a macro-step that was completed. */
-    void record(double d, double forceNorm);
-    /** Judge D (kJ/mol) and |F_corr - F_model| (kJ/mol/nm); kT in kJ/mol. */
-    Fault check(double d, double forceNorm, double kT) const;
+    void record(double d, double accelerationNorm);
+    /**
+     * Judge D (kJ/mol) and the norm of the accelerations F/m^(1/2) that belong to it, which comes as impulses of the given
+     * interval (ps); kT in kJ/mol.
+     */
+    Fault check(double d, double accelerationNorm, double kT, double interval) const;
 private:
     struct Distribution {
         long long count = 0;
@@ -24,7 +27,7 @@ private:
         void add(double value);
         double getStandardDeviation() const;
     };
-    Distribution dDistribution, forceDistribution;
+    Distribution dDistribution, accelerationDistribution;
 };
 
 } // namespace OpenMMKStep
