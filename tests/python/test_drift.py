@@ -3,9 +3,9 @@
 import numpy as np
 import openmm
 import pytest
-from openmmkstep.validation import DriftPrediction, predictDrift
 
 from openmmkstep import KStepIntegrator
+from openmmkstep.validation import DriftPrediction, predictDrift
 
 DT = 0.002  # ps
 SIZE, CLUSTERS = 4, 50
