@@ -121,6 +121,9 @@ def test_unconverged_weights_are_refused():
     with pytest.raises(UnconvergedError, match=r"k-hat is \d.*effective sample size \d"):
         weights.mean(np.ones(5000))
     assert weights.mean(np.ones(5000), allowUnconverged=True)[0] == pytest.approx(1)
+    # Enough effective samples, but a tail without a variance.
+    heavy = ReweightingWeights(0.85 * KT_300 * np.log(rng.uniform(size=300_000)), 300)
+    assert heavy.effectiveSampleSize() > 100 and not heavy.isConverged()
     # A good model, but too few frames.
     few = ReweightingWeights(rng.normal(0, 0.1 * KT_300, 45), 300)
     assert few.paretoK() < 0.7 and not few.isConverged()

@@ -190,6 +190,46 @@ def test_append_goes_on_with_the_drift(droplet, tmp_path):
         simulation.step(1)
 
 
+@pytest.mark.parametrize("scheme", ["impulse", "mollified", "metropolis", "reweight"])
+def test_no_call_of_the_corrector_is_added(scheme, tmp_path):
+    """A corrector in Python counts its calls, by whomever they are made."""
+    calls = []
+
+    def bond(state):
+        calls.append(1)
+        x = state.getPositions(asNumpy=True)._value
+        d = x[1] - x[0]
+        r = np.linalg.norm(d)
+        force = -2.0e5 * (r - 0.1) / r * d
+        return 1.0e5 * (r - 0.1) ** 2, np.array([-force, force])
+
+    counts = []
+    for report in (False, True):
+        topology, system = app.Topology(), openmm.System()
+        residue = topology.addResidue("OH", topology.addChain())
+        for element, mass in ((app.element.oxygen, 16), (app.element.hydrogen, 1)):
+            topology.addAtom(element.symbol, element, residue)
+            system.addParticle(mass)
+        corrector, model = openmm.PythonForce(bond, {}), openmm.HarmonicBondForce()
+        model.addBond(0, 1, 0.1, 1.9e5)
+        for force, group in ((corrector, 1), (model, 2)):
+            force.setForceGroup(group)
+            system.addForce(force)
+        mollified = scheme == "mollified"
+        integrator = KStepIntegrator(*ARGUMENTS["impulse" if mollified else scheme])
+        integrator.setRandomNumberSeed(1)
+        integrator.setMollification([(0, 1, 0.1)] if mollified else [])
+        simulation = app.Simulation(topology, system, integrator, openmm.Platform.getPlatformByName("Reference"))
+        simulation.context.setPositions([(0, 0, 0), (0.102, 0, 0)])
+        simulation.context.setVelocitiesToTemperature(300, 1)
+        if report:
+            simulation.reporters.append(KStepReporter(tmp_path / "run.csv", 1, progress=False))
+        calls.clear()
+        simulation.step(10)
+        counts.append(len(calls))
+    assert counts[0] == counts[1] >= 10
+
+
 def test_progress_line(droplet, tmp_path, capsys):
     simulation = simulate(droplet, KStepIntegrator(*ARGUMENTS["impulse"]))
     simulation.reporters.append(KStepReporter(tmp_path / "run.csv", 1, totalSteps=4))
