@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import sys
 import time
@@ -121,7 +122,7 @@ class KStepReporter:
         integrator = cast(simulation.integrator)
         if not isinstance(integrator, KStepIntegrator):
             raise ValueError(f"KStepReporter reports on a KStepIntegrator; found a {type(integrator).__name__}.")
-        for reporter in simulation.reporters[: simulation.reporters.index(self)]:
+        for reporter in itertools.takewhile(lambda r: r is not self, simulation.reporters):
             if isinstance(reporter, app.CheckpointReporter):
                 raise ValueError(
                     "KStepReporter: put it before the CheckpointReporter in simulation.reporters. Else a run that is "

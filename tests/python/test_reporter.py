@@ -1,6 +1,7 @@
 """KStepReporter's columns against values computed by other ways, on a QM water among rigid TIP3P waters."""
 
 import csv
+import sys
 
 import numpy as np
 import openmm
@@ -190,10 +191,8 @@ def test_append_goes_on_with_the_drift(droplet, tmp_path):
         simulation.step(1)
 
 
-@pytest.mark.parametrize("scheme", ["impulse", "mollified", "metropolis", "reweight"])
-def test_no_call_of_the_corrector_is_added(scheme, tmp_path):
-    """A corrector in Python counts its calls, by whomever they are made."""
-    calls = []
+def simulate_bond(scheme, calls, broken=()) -> app.Simulation:
+    """One bond; its corrector is in Python, counts its calls, by whomever they are made, and fails at some of them."""
 
     def bond(state):
         calls.append(1)
@@ -201,33 +200,70 @@ def test_no_call_of_the_corrector_is_added(scheme, tmp_path):
         d = x[1] - x[0]
         r = np.linalg.norm(d)
         force = -2.0e5 * (r - 0.1) / r * d
-        return 1.0e5 * (r - 0.1) ** 2, np.array([-force, force])
+        return float("nan") if len(calls) in broken else 1.0e5 * (r - 0.1) ** 2, np.array([-force, force])
 
+    topology, system = app.Topology(), openmm.System()
+    residue = topology.addResidue("OH", topology.addChain())
+    for element, mass in ((app.element.oxygen, 16), (app.element.hydrogen, 1)):
+        topology.addAtom(element.symbol, element, residue)
+        system.addParticle(mass)
+    corrector, model = openmm.PythonForce(bond, {}), openmm.HarmonicBondForce()
+    model.addBond(0, 1, 0.1, 1.9e5)
+    for force, group in ((corrector, 1), (model, 2)):
+        force.setForceGroup(group)
+        system.addForce(force)
+    integrator = KStepIntegrator(*ARGUMENTS["impulse" if scheme == "mollified" else scheme])
+    integrator.setRandomNumberSeed(1)
+    integrator.setMollification([(0, 1, 0.1)] if scheme == "mollified" else [])
+    simulation = app.Simulation(topology, system, integrator, openmm.Platform.getPlatformByName("Reference"))
+    simulation.context.setPositions([(0, 0, 0), (0.102, 0, 0)])
+    simulation.context.setVelocitiesToTemperature(300, 1)
+    return simulation
+
+
+@pytest.mark.parametrize("scheme", ["impulse", "mollified", "metropolis", "reweight"])
+def test_no_call_of_the_corrector_is_added(scheme, tmp_path):
     counts = []
     for report in (False, True):
-        topology, system = app.Topology(), openmm.System()
-        residue = topology.addResidue("OH", topology.addChain())
-        for element, mass in ((app.element.oxygen, 16), (app.element.hydrogen, 1)):
-            topology.addAtom(element.symbol, element, residue)
-            system.addParticle(mass)
-        corrector, model = openmm.PythonForce(bond, {}), openmm.HarmonicBondForce()
-        model.addBond(0, 1, 0.1, 1.9e5)
-        for force, group in ((corrector, 1), (model, 2)):
-            force.setForceGroup(group)
-            system.addForce(force)
-        mollified = scheme == "mollified"
-        integrator = KStepIntegrator(*ARGUMENTS["impulse" if mollified else scheme])
-        integrator.setRandomNumberSeed(1)
-        integrator.setMollification([(0, 1, 0.1)] if mollified else [])
-        simulation = app.Simulation(topology, system, integrator, openmm.Platform.getPlatformByName("Reference"))
-        simulation.context.setPositions([(0, 0, 0), (0.102, 0, 0)])
-        simulation.context.setVelocitiesToTemperature(300, 1)
+        calls = []
+        simulation = simulate_bond(scheme, calls)
         if report:
             simulation.reporters.append(KStepReporter(tmp_path / "run.csv", 1, progress=False))
-        calls.clear()
         simulation.step(10)
         counts.append(len(calls))
     assert counts[0] == counts[1] >= 10
+
+
+def test_faults_and_steps_without_the_model(tmp_path):
+    """Three failures in a row bring k from 4 to 2, 1 and 0, steps without the model; then it comes back."""
+    counts = []
+    for report in (False, True):
+        calls = []
+        simulation = simulate_bond("impulse", calls, broken=(6, 7, 8))
+        if report:
+            simulation.reporters.append(KStepReporter(tmp_path / "run.csv", 1, progress=False))
+        simulation.step(60)
+        counts.append(len(calls))
+    assert counts[0] == counts[1]
+    rows = rows_of(tmp_path / "run.csv")
+    statistics = simulation.integrator.getStatistics()
+    assert statistics["nonFinite"] == 3 and statistics["plainMacroSteps"] >= 8
+    assert [int(row["Faults"]) for row in rows] == [0] * 4 + [3] * 56
+    assert [int(row["Redone"]) for row in rows] == [0] * 4 + [statistics["redone"]] * 56
+    k = [int(row["k"]) for row in rows]
+    assert k[:5] == [4, 4, 4, 4, 0] and k[-1] == 4 and {0, 1, 2, 4} == set(k)
+    for row in rows:
+        for name in ("D (kJ/mole)", "Potential Energy (kJ/mole)", "Conserved Energy (kJ/mole)", "Drift (kJ/mole)"):
+            assert (row[name] == "") == (row["k"] == "0")
+
+
+def test_live_progress(droplet, tmp_path, capsys, monkeypatch):
+    simulation = simulate(droplet, KStepIntegrator(*ARGUMENTS["metropolis"]))
+    simulation.reporters.append(KStepReporter(tmp_path / "run.csv", 1, totalSteps=4))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    simulation.step(4)
+    shown = capsys.readouterr().err
+    assert "\r" in shown and "4/4" in shown and "accepted" in shown and "sd(D)" in shown
 
 
 def test_progress_line(droplet, tmp_path, capsys):
