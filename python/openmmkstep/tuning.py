@@ -73,7 +73,7 @@ class TuningReport:
             f"{'k':>6s}{'chances':>9s}{'first':>8s}{'any':>8s}{'flips/ps':>10s}{'xTB/ps':>9s}{'D/D0':>7s}{'ps/s':>9s}",
         ]
         for k in dict.fromkeys(row.k for row in self.rows):
-            r = max((row for row in self.rows if row.k == k), key=lambda row: row.psPerSecond)
+            r = max((row for row in self.rows if row.k == k), key=lambda row: (row.psPerSecond, row.chances))
             lines.append(
                 f"{r.k:6d}{r.chances:9d}{r.firstAcceptance:8.3f}{r.acceptance:8.3f}{r.flipRate:10.3f}{r.callsPerPs:9.1f}"
                 f"{r.diffusionRatio:7.3f}{r.psPerSecond:9.3g}{'  <- chosen' if r is self.best else ''}"
@@ -86,7 +86,7 @@ def tuneMetropolis(
     time=10.0,
     kValues: Sequence[int] = (8, 16, 32, 64, 128, 256),
     maxChances: int = 8,
-    minMacroSteps: int = 20,
+    minMacroSteps: int = 50,
     costs: tuple[float, float] | None = None,
     clock: Callable[[], float] = _time.perf_counter,
     progress: bool = True,
@@ -154,7 +154,8 @@ def tuneMetropolis(
                 bar.update(1)
         call, step = costs if costs is not None else _fit_costs(timings)
         rows = tuple(_row(k, m, samples[k], base, call, step) for k in ks for m in range(1, maxChances + 1))
-        best = max(rows, key=lambda row: row.psPerSecond)
+        # Among equals the most chances: they cost nothing until they are needed.
+        best = max(rows, key=lambda row: (row.psPerSecond, row.chances))
         if not best.psPerSecond > 0:
             raise ValueError(
                 "tuneMetropolis: no path was accepted at any k. The model is not good enough for this system, or the "

@@ -49,7 +49,7 @@ def test_choice_follows_from_the_measured_acceptance(call, step):
         twin.setK(k)
         twin.step(1)
         tests = []
-        for _ in range(max(20, int(np.ceil(2.0 / (k * 0.001))))):
+        for _ in range(max(50, int(np.ceil(2.0 / (k * 0.001))))):
             before = twin.getStatistics()
             twin.step(1)
             after = twin.getStatistics()
@@ -79,6 +79,13 @@ def test_an_expensive_corrector_asks_for_longer_macro_steps():
     expensive = tuneMetropolis(make(), 1.0, KS, 8, costs=(1.0, 1e-6), progress=False).best
     assert expensive.k == 32
     assert expensive.callsPerPs <= cheap.callsPerPs
+
+
+def test_a_perfect_model_keeps_all_chances():
+    """Nothing fails, so all numbers of chances are equal: extra ones cost nothing."""
+    report = tuneMetropolis(make(2.0e5), 0.1, (4,), 3, costs=(1, 1), progress=False)
+    assert report.best.firstAcceptance == 1 and report.best.chances == 3
+    assert report.best.flipRate == pytest.approx(0.5 / 51 / 0.004)  # half a flip is always assumed
 
 
 def test_costs_from_the_clock():
