@@ -200,6 +200,13 @@ MUTATIONS = [
     Mutation(
         "straight angles not noticed", MOLLIFICATION, "a.height < STRAIGHT*a.armLength", "false", "DeepMollification"
     ),
+    Mutation(
+        "an undefined A(x) ends the run",
+        FAULTS,
+        "catch (const MollificationError& e) {",
+        "catch (const MollificationError& e) { restore(); throw;",
+        "DeepMollification",
+    ),
     Mutation("positions left mollified", KERNEL, "    *getData(context).positions = truePositions;", "", "Mollified"),
     Mutation(
         "mollified bonds count as resonant",
@@ -230,6 +237,41 @@ MUTATIONS = [
         "Resonance",
     ),
     Mutation("failed step not undone", FAULTS, "getKernel().restoreState(*context, 1);", ";", "Errors"),
+    Mutation(
+        "D kept after a barostat's trial",
+        FORCES,
+        "stateChanged(State::Positions);\n        noticeChangedContext();",
+        "context->getPeriodicBoxVectors(lastBox[0], lastBox[1], lastBox[2]);",
+        "Barostat",
+    ),
+    Mutation(
+        "barostat sees the model too",
+        INTEGRATOR,
+        "getIntegrationForceGroups() & ~(1<<(scheme",
+        "getIntegrationForceGroups() & ~(0<<(scheme",
+        "Barostat",
+    ),
+    Mutation(
+        "barostat sees the model in place of the corrector",
+        INTEGRATOR,
+        "correctorForceGroup : modelForceGroup));",
+        "correctorForceGroup : context == NULL ? modelForceGroup : correctorForceGroup));",
+        "Barostat",
+    ),
+    Mutation(
+        "damped oscillator with half the friction",
+        KERNEL,
+        "exp(-regionFriction[i]*interval)",
+        "exp(-0.5*regionFriction[i]*interval)",
+        "IntegratorSuite",
+    ),
+    Mutation(
+        "constraints left out",
+        KERNEL,
+        "data.constraints->apply(",
+        "if (false) data.constraints->apply(",
+        "IntegratorSuite",
+    ),
     Mutation(
         "NaN not noticed",
         STEPS,

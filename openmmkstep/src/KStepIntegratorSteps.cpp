@@ -20,6 +20,7 @@ void KStepIntegrator::step(int steps) {
     if (context == NULL)
         throw OpenMMException("This Integrator is not bound to a context!");
     checkSettings();
+    checkJumpSettings();
     updateThermostats();
     checkResonance();
     for (int i = 0; i < steps; i++)
@@ -35,12 +36,12 @@ void KStepIntegrator::stepTo(double time) {
 }
 
 void KStepIntegrator::macroStep() {
-    if (scheme == "impulse" && errorRecovery) {
+    if ((scheme == "impulse" || scheme == "jump") && errorRecovery) {
         recoverableMacroStep();
         return;
     }
     refresh();
-    validate(scheme == "impulse" ? CorrectionForces : scheme == "metropolis" ? Energies : FastForces);
+    validateStart();
     double startTime = context->getTime(), startModelEnergy = modelEnergy, startCorrectorEnergy = correctorEnergy, startFastEnergy = fastEnergy;
     Validity startValid = valid;
     getKernel().saveState(*context);
@@ -54,6 +55,8 @@ void KStepIntegrator::macroStep() {
     try {
         if (scheme == "impulse")
             impulseMacroStep();
+        else if (scheme == "jump")
+            jumpMacroStep();
         else if (scheme == "reweight")
             reweightStep();
         else if (!tryProposal()) {
@@ -208,7 +211,7 @@ double KStepIntegrator::propagate(int numSteps) {
  */
 void KStepIntegrator::recordD() {
     double d = correctorEnergy-modelEnergy;
-    if (!isfinite(d))
+    if (!isfinite(d) || scheme == "jump")
         return;
     sums.numD++;
     double delta = d-statistics.meanD;
@@ -243,6 +246,8 @@ double KStepIntegrator::computeConservedEnergy() {
 double KStepIntegrator::computeD() {
     if (context == NULL)
         throw OpenMMException("This Integrator is not bound to a context!");
+    if (scheme == "jump")
+        throw OpenMMException("KStepIntegrator: the scheme 'jump' has no D: its model is not a potential.");
     noticeChangedContext();
     validate(scheme == "impulse" ? CorrectionForces : Energies);
     return correctorEnergy-modelEnergy;

@@ -95,6 +95,15 @@ void exportKStepIntegrator(py::module_& m) {
     m.def("KStepIntegrator_setErrorRecovery", method<I>(&I::setErrorRecovery));
     m.def("KStepIntegrator_getIncludeShadowWork", method<I>(&I::getIncludeShadowWork));
     m.def("KStepIntegrator_setIncludeShadowWork", method<I>(&I::setIncludeShadowWork));
+    m.def("KStepIntegrator_setJumpModelData", [](py::object self, const py::bytes& data, const vector<int>& particles) {
+        unwrap<I>(self).setJumpModelData(data, particles);
+    });
+    m.def("KStepIntegrator_getJumpModelData", [](py::object self) { return py::bytes(unwrap<I>(self).getJumpModelData()); });
+    m.def("KStepIntegrator_getJumpParticles", method<I>(&I::getJumpParticles));
+    m.def("KStepIntegrator_getJumpNumThreads", method<I>(&I::getJumpNumThreads));
+    m.def("KStepIntegrator_setJumpNumThreads", method<I>(&I::setJumpNumThreads));
+    m.def("KStepIntegrator_getAllowJumpWithoutThermostat", method<I>(&I::getAllowJumpWithoutThermostat));
+    m.def("KStepIntegrator_setAllowJumpWithoutThermostat", method<I>(&I::setAllowJumpWithoutThermostat));
     m.def("KStepIntegrator_getEvents", [](py::object self) {
         py::list events;
         for (const I::Event& event : unwrap<I>(self).getEvents()) {

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import openmm
 from openmm import unit
 
 from . import _openmmkstep as _c
+from ._load import load_torch
 from ._units import ENERGY, KELVIN, NANOMETER, PER_PICOSECOND, PICOSECOND, RADIAN, strip
+from .contract import check_archive
 
 
 class KStepIntegrator(openmm.Integrator):
@@ -27,6 +33,10 @@ class KStepIntegrator(openmm.Integrator):
     'reweight'
         k inner steps, then D = U_corrector - U_model is computed: the state has the weight exp(-D/kT). The dynamics is
         the model's; good where sd(D) is below about kT/2. Reporters and barostats see the model's Hamiltonian.
+    'jump'
+        a direct model (positions, velocities -> their changes) carries the QM region over k-1 base steps at once, and one
+        base step of all atoms with the true force follows. It samples the model, and needs a thermostat; see
+        setJumpModel().
 
     One step() is one macro-step: the step count grows by 1 and the time by h = k dt (in 'metropolis' by h for every
     test that was made). getStepSize() is h. In 'impulse' a macro-step that fails is repeated with a smaller k, down to
@@ -39,12 +49,12 @@ class KStepIntegrator(openmm.Integrator):
     k : int
         base steps per macro-step
     scheme : str
-        'impulse', 'metropolis' or 'reweight'
+        'impulse', 'metropolis', 'reweight' or 'jump'
     temperature : float or Quantity, optional
         the temperature (K); required for 'metropolis' and 'reweight', and with friction
     friction : float or Quantity, optional
-        the friction (1/ps); by default 0 for 'impulse' and 1/ps for 'metropolis' and 'reweight'. Without friction the
-        inner steps are velocity Verlet, with it BAOAB.
+        the friction (1/ps); by default 0 for 'impulse', 1/ps for 'metropolis' and 'reweight', and 10/ps for 'jump'.
+        Without friction the inner steps are velocity Verlet, with it BAOAB.
 
     Raises
     ------
@@ -84,7 +94,7 @@ class KStepIntegrator(openmm.Integrator):
         _c.KStepIntegrator_setK(self, k)
 
     def getScheme(self) -> str:
-        """Get the scheme: 'impulse', 'metropolis' or 'reweight'."""
+        """Get the scheme: 'impulse', 'metropolis', 'reweight' or 'jump'."""
         return _c.KStepIntegrator_getScheme(self)
 
     def getTemperature(self) -> unit.Quantity:
@@ -339,6 +349,69 @@ class KStepIntegrator(openmm.Integrator):
         and warns on the standard error stream from 0.28 on.
         """
         _c.KStepIntegrator_setAllowResonance(self, bool(allow))
+
+    def setJumpModel(self, model: str | os.PathLike, particles: Sequence[int]) -> None:
+        """Set the direct model of the scheme 'jump'. Not possible while a Context uses the integrator.
+
+        One macro-step is: all other particles for (k-1) dt/2 on the common forces, whose reaction the QM velocities
+        receive; the jump; the other particles again; one base step of all particles with the true force. Under friction
+        the QM velocities get an exact Ornstein-Uhlenbeck step of (k-1) dt/2 on either side of the jump.
+
+        Parameters
+        ----------
+        model : str or path
+            the model file; its bytes are read now and travel with this object when that is serialized. Its contract is of
+            the kind 'jump' and declares k-1 base steps of this integrator's dt. What it returns is the change of positions
+            and velocities without the effect of the common forces. If it takes forces, they are the true ones (corrector
+            and common) at exactly its positions, which costs one more corrector call where other particles move
+        particles : sequence of int
+            indices of the particles that jump, in the order of the contract's species. They must have mass, and may be
+            neither virtual sites nor part of constraints
+
+        Raises
+        ------
+        ImportError
+            If torch is missing or of another version than openmmkstep was built with.
+        OSError
+            If the file cannot be read.
+        OpenMMException
+            If the particles are repeated or the scheme is another one. When a Context is created or step() is called: if
+            the contract does not fit, or without friction (see setAllowJumpWithoutThermostat()).
+        ValueError
+            If the file is not a TorchScript file, or is truncated or corrupt.
+        """
+        load_torch()
+        data = Path(model).read_bytes()
+        check_archive(data)
+        _c.KStepIntegrator_setJumpModelData(self, data, [int(i) for i in particles])
+
+    def getJumpModelData(self) -> bytes:
+        """Get the bytes of the direct model's file; empty if none was set."""
+        return _c.KStepIntegrator_getJumpModelData(self)
+
+    def getJumpParticles(self) -> list[int]:
+        """Get the indices of the particles that jump."""
+        return _c.KStepIntegrator_getJumpParticles(self)
+
+    def getJumpNumThreads(self) -> int:
+        """Get the number of threads that torch uses for the direct model."""
+        return _c.KStepIntegrator_getJumpNumThreads(self)
+
+    def setJumpNumThreads(self, threads: int) -> None:
+        """Set the number of threads that torch uses for the direct model; the default, 1, is the fastest for small models."""
+        _c.KStepIntegrator_setJumpNumThreads(self, threads)
+
+    def getAllowJumpWithoutThermostat(self) -> bool:
+        """Get whether the scheme 'jump' runs without a thermostat too."""
+        return _c.KStepIntegrator_getAllowJumpWithoutThermostat(self)
+
+    def setAllowJumpWithoutThermostat(self, allow: bool) -> None:
+        """Set whether the scheme 'jump' runs without a thermostat on the particles that jump (default: False).
+
+        No direct model is known to conserve energy: drifts of tens to thousands of kJ/mol/ps are usual. Below a friction
+        of 10/ps there is a warning.
+        """
+        _c.KStepIntegrator_setAllowJumpWithoutThermostat(self, bool(allow))
 
     def computeConservedEnergy(self) -> unit.Quantity:
         """Compute what the scheme 'impulse' conserves without friction: K + U_common + U_model(x) + D(A(x))."""

@@ -39,7 +39,7 @@ class KStepReporter:
         base steps between xTB calls now; 0 while steps are made without the model (then nothing is known of D)
     Potential Energy (kJ/mole)
         of the Hamiltonian that the scheme follows: the true one; in 'reweight' the model's; with mollification
-        U_common + U_model(x) + D(A(x))
+        U_common + U_model(x) + D(A(x)). Blank in 'jump', as is D: it would cost an xTB call
     Conserved Energy, Drift (kJ/mole)
         in 'impulse' without friction: potential and kinetic energy, and its change since the first line of the file
     T <region> (K)
@@ -186,8 +186,10 @@ class KStepReporter:
         simulated = simulation.context.getTime().value_in_unit(PICOSECOND)
         values["Step"], values["Time (ps)"] = simulation.currentStep, simulated
         values["k"] = statistics["currentK"]
-        values["Mean D (kJ/mole)"] = statistics["meanD"].value_in_unit(ENERGY)
-        values["SD D (kJ/mole)"] = statistics["sdD"].value_in_unit(ENERGY)
+        hasD = integrator.getScheme() != "jump"  # a direct model is no potential
+        if hasD:
+            values["Mean D (kJ/mole)"] = statistics["meanD"].value_in_unit(ENERGY)
+            values["SD D (kJ/mole)"] = statistics["sdD"].value_in_unit(ENERGY)
         values["Faults"] = sum(statistics[name] for name in _FAULTS)
         values["Redone"] = statistics["redone"]
         metropolis = integrator.getScheme() == "metropolis"
@@ -199,7 +201,7 @@ class KStepReporter:
             values["Acceptance"] = statistics["accepted"] / steps
             values["First Acceptance"] = statistics["firstAccepted"] / steps
             values["Flips/ps"] = statistics["flips"] / covered
-        if statistics["currentK"] > 0:  # in steps without the model D would cost an xTB call
+        if hasD and statistics["currentK"] > 0:  # in steps without the model D would cost an xTB call
             values.update(self._energies(simulation.context, integrator))
         for name, temperature in temperatures(simulation.context, self._regions, self._freedom).items():
             values[f"T {name} (K)"] = temperature.value_in_unit(KELVIN)

@@ -96,6 +96,28 @@ void testKStepIntegrator(const string& scheme) {
     ASSERT_THROWS(fromXml<Integrator>(replaceOnce(xml, "version=\"2\"", "version=\"3\"")), "Unsupported version number 3");
 }
 
+void testJump() {
+    KStepIntegrator integrator(0.0005, 5, "jump", 300, 0);
+    const string data("\0binary\xff\n<&", 11);
+    integrator.setJumpModelData(data, {7, 3, 5});
+    integrator.setJumpNumThreads(3);
+    integrator.setAllowJumpWithoutThermostat(true);
+    string xml = toXml<Integrator>(integrator, "Integrator");
+    unique_ptr<Integrator> base = fromXml<Integrator>(xml);
+    KStepIntegrator& copy = dynamic_cast<KStepIntegrator&>(*base);
+    ASSERT_EQUAL("jump", copy.getScheme());
+    ASSERT(copy.getJumpModelData() == data);
+    ASSERT(copy.getJumpParticles() == vector<int>({7, 3, 5}));
+    ASSERT_EQUAL(3, copy.getJumpNumThreads());
+    ASSERT(copy.getAllowJumpWithoutThermostat());
+    ASSERT_EQUAL(0, copy.getFriction());
+    ASSERT_EQUAL(xml, toXml<Integrator>(copy, "Integrator"));
+    KStepIntegrator empty(0.0005, 5, "jump", 300);
+    base = fromXml<Integrator>(toXml<Integrator>(empty, "Integrator"));
+    ASSERT(dynamic_cast<KStepIntegrator&>(*base).getJumpModelData().empty());
+    ASSERT(!dynamic_cast<KStepIntegrator&>(*base).getAllowJumpWithoutThermostat());
+}
+
 /** What version 0.1 of the plugin wrote. */
 void testOldVersion() {
     string xml = "<?xml version=\"1.0\" ?><Integrator baseStepSize=\".0005\" constraintTolerance=\"1e-6\" correctorForceGroup=\"1\" "
@@ -245,6 +267,7 @@ int main() {
         testKStepIntegrator("impulse");
         testKStepIntegrator("metropolis");
     testKStepIntegrator("reweight");
+        testJump();
         testOldVersion();
     testFrictionlessIntegrator();
         testXtbForce();

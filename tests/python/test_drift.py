@@ -3,9 +3,11 @@
 import numpy as np
 import openmm
 import pytest
+from conftest import energy_of
 
 from openmmkstep import KStepIntegrator
 from openmmkstep.validation import DriftPrediction, predictDrift
+from openmmkstep.validation.drift import _RateOfD
 
 DT = 0.002  # ps
 SIZE, CLUSTERS = 4, 50
@@ -94,6 +96,35 @@ def test_prediction_agrees_with_the_measured_drift():
     assert 1 / 1.4 < np.exp(np.mean(np.log(ratios))) < 1.4, ratios
 
 
+def test_rate_of_d():
+    """Along a straight path, against the difference of the energies D(A(x)); a virtual site hangs on the moved atom."""
+    system = openmm.System()
+    for mass in (12.0, 1.0, 16.0, 0.0):
+        system.addParticle(mass)
+    system.setVirtualSite(3, openmm.TwoParticleAverageSite(1, 2, 0.4, 0.6))
+    for group, energy in ((1, "1000*(r-0.1)^2+3/r"), (2, "900*(r-0.11)^2+2/r^2")):
+        force = openmm.CustomBondForce(energy)
+        for pair in ((0, 1), (0, 2), (1, 2), (0, 3)):
+            force.addBond(*pair)
+        force.setForceGroup(group)
+        system.addForce(force)
+    mapper = KStepIntegrator(1e-4, 1)
+    mapper.setMollification([(0, 1, 0.12)])
+    context = openmm.Context(system, openmm.VerletIntegrator(1e-4), openmm.Platform.getPlatformByName("Reference"))
+    x = np.array([[0, 0, 0], [0.1, 0.02, 0.01], [-0.05, 0.12, 0.03], [0, 0, 0]])
+    v = np.array([[0.3, -0.2, 0.5], [-2.0, 1.5, 2.5], [0.4, 0.1, -0.6], [0.5, 0.6, 0.7]])
+
+    def d(positions) -> float:
+        context.setPositions(mapper.mollifyPositions(positions))
+        context.computeVirtualSites()
+        return energy_of(context, {1}) - energy_of(context, {2})
+
+    points = [x + time * v for time in (-1e-4, 0, 1e-4)]
+    expected = (d(points[2]) - d(points[0])) / 2e-4
+    assert abs(expected) > 10
+    assert _RateOfD(context, mapper, (1, 2))(*points) == pytest.approx(expected, rel=1e-4)
+
+
 def test_normalization():
     """A sine of known amplitude, and white noise, of which the sampled spectrum is known."""
     interval, kT = 0.002, 8.31446261815324e-3 * 250
@@ -105,10 +136,10 @@ def test_normalization():
         expected = (multiple - 1) * interval / (2 * kT)
         found, error = prediction.drift(multiple * interval)
         assert error < 0.1 * expected and found == pytest.approx(expected, abs=4 * error)
-    # A line at 1.2/h lies between the harmonics of h and on that of h/1.2.
-    line = np.sin(2 * np.pi / 0.01 * 1.2 * interval * np.arange(500) + rng.uniform(0, 6, size=(8, 1)))
+    # A line at 1.235/h lies between the harmonics of h and on that of h/1.235.
+    line = np.sin(2 * np.pi / 0.01 * 1.235 * interval * np.arange(500) + rng.uniform(0, 6, size=(8, 1)))
     prediction = DriftPrediction(line, interval, 250.0)
-    assert prediction.drift(0.01)[0] < 1e-6 * prediction.drift(0.01 / 1.2)[0]
+    assert prediction.drift(0.01)[0] < 1e-6 * prediction.drift(0.01 / 1.235)[0]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,13 @@ void ReferenceIntegrateKStepStepKernel::initialize(const System& system, const K
         slot.resize(numParticles);
     newPositions.resize(numParticles);
     mollification.reset(new Mollification(integrator.getMollification(), integrator.getMollifiedAngles()));
+    jumpParticles = integrator.getJumpParticles();
+    isJumping.assign(numParticles, 0);
+    surroundingsInverseMasses = inverseMasses;
+    for (int particle : jumpParticles) {
+        isJumping[particle] = 1;
+        surroundingsInverseMasses[particle] = 0;
+    }
     regionIndex.assign(numParticles, 0);
     for (int i = 0; i < integrator.getNumRegions(); i++)
         for (int particle : integrator.getRegion(i).particles)
@@ -114,25 +121,66 @@ void ReferenceIntegrateKStepStepKernel::drift(ContextImpl& context, double stepS
         context.computeVirtualSites();
 }
 
+void ReferenceIntegrateKStepStepKernel::driftSurroundings(ContextImpl& context, double stepSize, double tolerance) {
+    if (!hasFriction)
+        move(context, stepSize, tolerance, Surroundings);
+    else {
+        move(context, 0.5*stepSize, tolerance, Surroundings);
+        randomizeVelocities(context, stepSize, Surroundings);
+        move(context, 0.5*stepSize, tolerance, Surroundings);
+    }
+    if (hasVirtualSites)
+        context.computeVirtualSites();
+}
+
+void ReferenceIntegrateKStepStepKernel::randomizeJumpVelocities(ContextImpl& context, double interval) {
+    if (hasFriction)
+        randomizeVelocities(context, interval, Jumping);
+}
+
+void ReferenceIntegrateKStepStepKernel::getJumpState(ContextImpl& context, vector<Vec3>& positions, vector<Vec3>& velocities, vector<Vec3>& forces) {
+    ReferencePlatform::PlatformData& data = getData(context);
+    size_t numParticles = jumpParticles.size();
+    positions.resize(numParticles);
+    velocities.resize(numParticles);
+    forces.resize(numParticles);
+    for (size_t i = 0; i < numParticles; i++) {
+        positions[i] = (*data.positions)[jumpParticles[i]];
+        velocities[i] = (*data.velocities)[jumpParticles[i]];
+        forces[i] = slots[Fast][jumpParticles[i]];
+    }
+}
+
+void ReferenceIntegrateKStepStepKernel::applyJump(ContextImpl& context, const vector<Vec3>& displacements, const vector<Vec3>& velocityChanges) {
+    ReferencePlatform::PlatformData& data = getData(context);
+    for (size_t i = 0; i < jumpParticles.size(); i++) {
+        (*data.positions)[jumpParticles[i]] += displacements[i];
+        (*data.velocities)[jumpParticles[i]] += velocityChanges[i];
+    }
+    if (hasVirtualSites)
+        context.computeVirtualSites();
+}
+
 /**
  * x += interval v, followed by the constraints: the displacement they cause is also added to the velocities (RATTLE).
  */
-void ReferenceIntegrateKStepStepKernel::move(ContextImpl& context, double interval, double tolerance) {
+void ReferenceIntegrateKStepStepKernel::move(ContextImpl& context, double interval, double tolerance, Subset subset) {
     ReferencePlatform::PlatformData& data = getData(context);
     vector<Vec3>& positions = *data.positions;
     vector<Vec3>& velocities = *data.velocities;
+    vector<double>& invMasses = (subset == Surroundings ? surroundingsInverseMasses : inverseMasses);
     if (!hasConstraints) {
         for (size_t i = 0; i < positions.size(); i++)
-            if (inverseMasses[i] != 0)
+            if (invMasses[i] != 0)
                 positions[i] += velocities[i]*interval;
         return;
     }
     for (size_t i = 0; i < positions.size(); i++)
-        newPositions[i] = (inverseMasses[i] == 0 ? positions[i] : positions[i]+velocities[i]*interval);
-    data.constraints->apply(positions, newPositions, inverseMasses, tolerance);
+        newPositions[i] = (invMasses[i] == 0 ? positions[i] : positions[i]+velocities[i]*interval);
+    data.constraints->apply(positions, newPositions, invMasses, tolerance);
     double scale = 1/interval;
     for (size_t i = 0; i < positions.size(); i++)
-        if (inverseMasses[i] != 0) {
+        if (invMasses[i] != 0) {
             velocities[i] = (newPositions[i]-positions[i])*scale;
             positions[i] = newPositions[i];
         }
@@ -141,7 +189,7 @@ void ReferenceIntegrateKStepStepKernel::move(ContextImpl& context, double interv
 /**
  * An exact Ornstein-Uhlenbeck step.
  */
-void ReferenceIntegrateKStepStepKernel::randomizeVelocities(ContextImpl& context, double interval) {
+void ReferenceIntegrateKStepStepKernel::randomizeVelocities(ContextImpl& context, double interval, Subset subset) {
     vector<Vec3>& velocities = *getData(context).velocities;
     size_t numRegions = regionFriction.size();
     vector<double> decay(numRegions), noise(numRegions);
@@ -152,6 +200,8 @@ void ReferenceIntegrateKStepStepKernel::randomizeVelocities(ContextImpl& context
     for (size_t i = 0; i < velocities.size(); i++) {
         int region = regionIndex[i];
         if (inverseMasses[i] == 0 || regionFriction[region] == 0)
+            continue;
+        if (subset != All && isJumping[i] != (subset == Jumping))
             continue;
         double scale = noise[region]*sqrt(inverseMasses[i]);
         double x = gaussian(), y = gaussian(), z = gaussian();

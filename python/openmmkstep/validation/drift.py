@@ -211,21 +211,10 @@ def predictDrift(
     thermal.setVelocitiesToTemperature(kelvin, seed)
 
     # The thermal Context also evaluates D at A(x), between its own runs.
-    no_site = np.array([not system.isVirtualSite(i) for i in range(system.getNumParticles())])
+    rate = _RateOfD(thermal, mapper, (correctorForceGroup, modelForceGroup))
 
     def positions_of(context: openmm.Context) -> np.ndarray:
         return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-
-    def forces(group: int) -> np.ndarray:
-        return thermal.getState(forces=True, groups={group}).getForces(asNumpy=True).value_in_unit(_FORCE)
-
-    def rate(before: np.ndarray, now: np.ndarray, after: np.ndarray) -> float:
-        """dW/dt = -dF . dA/dt; the difference of Verlet's positions is its velocity, constraints included."""
-        velocity = (mapper.mollifyPositions(after) - mapper.mollifyPositions(before)) / (2 * dt)
-        thermal.setPositions(mapper.mollifyPositions(now))
-        thermal.computeVirtualSites()
-        difference = forces(correctorForceGroup) - forces(modelForceGroup)
-        return -float((difference * velocity)[no_site].sum())
 
     rates = np.zeros((pieces, samples))
     with _bar(pieces * samples, progress) as bar:
@@ -246,6 +235,31 @@ def predictDrift(
             thermal.setPositions(state.getPositions())
             thermal.setVelocities(state.getVelocities())
     return DriftPrediction(rates, stride * dt, kelvin)
+
+
+class _RateOfD:
+    """The rate of change of D(A(x)) along a trajectory."""
+
+    def __init__(self, context: openmm.Context, mapper: KStepIntegrator, groups: tuple[int, int]):
+        self.context, self.mapper, self.groups = context, mapper, groups
+        system = context.getSystem()
+        # The forces on virtual sites are in those on their atoms already.
+        self.no_site = np.array([not system.isVirtualSite(i) for i in range(system.getNumParticles())])
+
+    def __call__(self, before: np.ndarray, now: np.ndarray, after: np.ndarray) -> float:
+        """-dF(A(x)) . dA/dt in kJ/mol/ps, from positions (nm) one base step before, at, and after a time.
+
+        The difference of the positions of Verlet's integrator is its velocity on step, constraints included.
+        """
+        mapped = self.mapper.mollifyPositions
+        velocity = (mapped(after) - mapped(before)) / (2 * self.mapper.getBaseStepSize().value_in_unit(PICOSECOND))
+        self.context.setPositions(mapped(now))
+        self.context.computeVirtualSites()
+        corrector, model = (
+            self.context.getState(forces=True, groups={g}).getForces(asNumpy=True).value_in_unit(_FORCE)
+            for g in self.groups
+        )
+        return -float(((corrector - model) * velocity)[self.no_site].sum())
 
 
 class _NoBar:
