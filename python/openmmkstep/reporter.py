@@ -14,7 +14,7 @@ from openmm import app
 from tqdm import tqdm
 
 from ._units import ENERGY, GAS_CONSTANT, KELVIN, PICOSECOND
-from .analysis.temperature import degreesOfFreedom, qmRegions, temperatures
+from .analysis.temperature import countFreedom, qmRegions, temperatures
 from .forces import cast
 from .integrator import KStepIntegrator
 from .restart import cutTable
@@ -136,9 +136,8 @@ class KStepReporter:
             )
         system = simulation.context.getSystem()
         self._regions = qmRegions(system) if self._regions is None else dict(self._regions)
-        positions = simulation.context.getState(positions=True).getPositions(asNumpy=True)
-        self._freedom = {name: degreesOfFreedom(system, p, positions) for name, p in self._regions.items()}
-        temperatures(simulation.context, self._regions, self._freedom)  # complains now about a region without any
+        # No velocities yet: before the first step they could cost an xTB call.
+        self._freedom = countFreedom(simulation.context, self._regions)
         self._reference = None
         self._clock, self._startTime = time.perf_counter(), simulation.context.getTime().value_in_unit(PICOSECOND)
         self._startStep, self._bar, self._lastLine = simulation.currentStep, None, self._clock

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import openmm
 import pytest
+import tethered
 from conftest import KT_300, energy_of
 from openmm import app, unit
 
@@ -170,6 +171,36 @@ def test_reweight(droplet, tmp_path):
         assert float(row["Log Weight"]) == pytest.approx(-float(row["D (kJ/mole)"]) / KT_300)
     weights = ReweightingWeights([float(row["D (kJ/mole)"]) for row in rows], 300).weights
     assert np.diff(np.log(weights)) == pytest.approx(np.diff([float(row["Log Weight"]) for row in rows]))
+
+
+def test_jump(tmp_path):
+    """A direct model has no D: what follows from it is blank, the rest is there."""
+    topology = app.Topology()
+    residue = topology.addResidue("X", topology.addChain())
+    for _ in tethered.MASSES:
+        topology.addAtom("C", app.element.carbon, residue)
+    integrator = tethered.make_jump(tethered.exact(tmp_path, 4), 4, 10.0)
+    simulation = app.Simulation(
+        topology, tethered.tethered_system(), integrator, openmm.Platform.getPlatformByName("Reference")
+    )
+    simulation.context.setPositions(tethered.X0)
+    simulation.context.setVelocities(tethered.V0)
+    regions = {"QM": tethered.QM, "MM": tethered.MM}
+    simulation.reporters.append(KStepReporter(tmp_path / "run.csv", 1, regions=regions, progress=False))
+    simulation.step(5)
+    row = rows_of(tmp_path / "run.csv")[-1]
+    blank = {name for name, value in row.items() if value == ""}
+    assert blank == {
+        *("D (kJ/mole)", "Mean D (kJ/mole)", "SD D (kJ/mole)", "Acceptance", "First Acceptance", "Flips/ps"),
+        *("Potential Energy (kJ/mole)", "Conserved Energy (kJ/mole)", "Drift (kJ/mole)"),
+    }
+    v = integrator.computeHalfStepVelocities()._value
+    assert float(row["T QM (K)"]) == pytest.approx(
+        (tethered.MASSES[:, None] * v**2)[tethered.QM].sum() / (6 * KT_300 / 300)
+    )
+    calls = integrator.getStatistics()["correctorCalls"]
+    assert float(row["xTB Calls/ps"]) == pytest.approx(calls / 0.02)
+    assert calls == 6  # one a macro-step and one at the start: the reporter adds none
 
 
 def test_append_goes_on_with_the_drift(droplet, tmp_path):

@@ -2,12 +2,13 @@
 
 from .reweighting import ReweightingWeights, UnconvergedError
 from .series import drift, mean_and_error, statistical_inefficiency
-from .temperature import byElement, degreesOfFreedom, qmRegions, temperatures
+from .temperature import byElement, countFreedom, degreesOfFreedom, qmRegions, temperatures
 
 __all__ = [
     "ReweightingWeights",
     "UnconvergedError",
     "byElement",
+    "countFreedom",
     "degreesOfFreedom",
     "drift",
     "mean_and_error",

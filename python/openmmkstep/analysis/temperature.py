@@ -96,6 +96,22 @@ def degreesOfFreedom(system: openmm.System, particles: Sequence[int], positions=
     return result
 
 
+def countFreedom(context: openmm.Context, regions: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """Count the degrees of freedom of each region at the present positions; see degreesOfFreedom().
+
+    Raises
+    ------
+    ValueError
+        If a region has none.
+    """
+    positions = context.getState(positions=True).getPositions(asNumpy=True)
+    freedom = {name: degreesOfFreedom(context.getSystem(), p, positions) for name, p in regions.items()}
+    for name, number in freedom.items():
+        if not number > 1e-6:
+            raise ValueError(f"The region '{name}' has no degrees of freedom, so it has no temperature; leave it out.")
+    return freedom
+
+
 def temperatures(
     context: openmm.Context, regions: Mapping[str, Sequence[int]], freedom: Mapping[str, float] | None = None
 ) -> dict[str, unit.Quantity]:
@@ -110,7 +126,7 @@ def temperatures(
     regions : dict of str to sequence of int
         a name and the particles of each region; regions may overlap
     freedom : dict of str to float, optional
-        the degrees of freedom of each region if they are known already; see degreesOfFreedom()
+        the degrees of freedom of each region if they are known already, from countFreedom()
 
     Returns
     -------
@@ -122,9 +138,7 @@ def temperatures(
         If a region has no degrees of freedom.
     """
     system = context.getSystem()
-    if freedom is None:
-        positions = context.getState(positions=True).getPositions(asNumpy=True)
-        freedom = {name: degreesOfFreedom(system, particles, positions) for name, particles in regions.items()}
+    freedom = countFreedom(context, regions) if freedom is None else freedom
     integrator = cast(context.getIntegrator())
     if isinstance(integrator, KStepIntegrator):
         velocities = integrator.computeHalfStepVelocities()
@@ -133,8 +147,6 @@ def temperatures(
     squares = _masses(system) * (velocities.value_in_unit(NANOMETER / PICOSECOND) ** 2).sum(axis=1)
     result = {}
     for name, particles in regions.items():
-        if not freedom[name] > 1e-6:
-            raise ValueError(f"The region '{name}' has no degrees of freedom, so it has no temperature; leave it out.")
         result[name] = squares[list(particles)].sum() / (freedom[name] * GAS_CONSTANT) * KELVIN
     return result
 
