@@ -72,9 +72,9 @@ def run_with_kills(folder: Path, scheme: str, steps: int, kills: int, seed: int)
     ("scheme", "steps", "kills"),
     [
         ("metropolis", 1500, 5),
-        pytest.param("metropolis", 60_000, 70, marks=pytest.mark.slow),
-        pytest.param("impulse", 60_000, 70, marks=pytest.mark.slow),
-        pytest.param("reweight", 60_000, 60, marks=pytest.mark.slow),
+        pytest.param("metropolis", 20_000, 70, marks=pytest.mark.slow),
+        pytest.param("impulse", 20_000, 70, marks=pytest.mark.slow),
+        pytest.param("reweight", 20_000, 60, marks=pytest.mark.slow),
     ],
 )
 def test_killed_runs_go_on(scheme, steps, kills, tmp_path):
