@@ -21,10 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
 from alanine_dipeptide import comparison
-from alanine_dipeptide.comparison import Setting, drift, equilibrate, run
+from alanine_dipeptide.comparison import Setting, equilibrate, run
 from alanine_dipeptide.droplet import Droplet
 
 from openmmkstep import findMollification
+from openmmkstep.analysis import drift
 
 EQUILIBRATION = 10.0  # ps
 

@@ -16,10 +16,11 @@ import numpy as np
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
-from alanine_dipeptide.comparison import Result, drift, equilibrate, measure_costs, run
+from alanine_dipeptide.comparison import Result, equilibrate, measure_costs, run
 from alanine_dipeptide.droplet import Droplet
 
 from openmmkstep import findMollification
+from openmmkstep.analysis import drift
 
 DEMO = runpy.run_path(str(EXAMPLES / "01_alanine_dipeptide_in_water.py"))
 

@@ -17,15 +17,14 @@ from alanine_dipeptide.comparison import (
     Costs,
     Result,
     Setting,
-    drift,
     equilibrate,
-    mean_and_error,
     measure_costs,
     run,
 )
 from alanine_dipeptide.droplet import Droplet
 
 from openmmkstep import findMollification
+from openmmkstep.analysis import drift, mean_and_error
 
 HYDRATION_RADIUS = 0.35  # nm; a water oxygen this near to a carbonyl oxygen counts as bound
 

@@ -8,6 +8,9 @@ from .contract import ModelContract, readContract, saveModel  # noqa: E402
 from .forces import KStepModelForce, QMRegionForce, XtbForce, cast  # noqa: E402
 from .integrator import KStepIntegrator  # noqa: E402
 from .qmmm import createQMMMSystem, findMollification  # noqa: E402
+from .reporter import KStepReporter  # noqa: E402
+from .restart import cutTable, cutTrajectory  # noqa: E402
+from .tuning import TuningReport, tuneMetropolis  # noqa: E402
 from .validity import findDistanceRanges  # noqa: E402
 
 __version__ = load_bindings().version
@@ -15,14 +18,19 @@ __version__ = load_bindings().version
 __all__ = [
     "KStepIntegrator",
     "KStepModelForce",
+    "KStepReporter",
     "ModelContract",
     "QMRegionForce",
+    "TuningReport",
     "XtbForce",
     "cast",
     "check_installation",
     "createQMMMSystem",
+    "cutTable",
+    "cutTrajectory",
     "findDistanceRanges",
     "findMollification",
     "readContract",
     "saveModel",
+    "tuneMetropolis",
 ]

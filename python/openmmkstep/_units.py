@@ -12,6 +12,8 @@ RADIAN = unit.radian
 CHARGE = unit.elementary_charge
 ENERGY = unit.kilojoule_per_mole
 
+GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
+"""R in kJ/(mol K)."""
 COULOMB_CONSTANT = 138.93545764438198
 """1/(4 pi eps0) in kJ nm/(mol e^2); OpenMM's own value."""
 NM_PER_BOHR = 0.0529177210903

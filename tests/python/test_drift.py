@@ -4,10 +4,10 @@ import numpy as np
 import openmm
 import pytest
 from conftest import energy_of
-from openmmkstep.validation import DriftPrediction, predictDrift
-from openmmkstep.validation.drift import _RateOfD
 
 from openmmkstep import KStepIntegrator
+from openmmkstep.validation import DriftPrediction, predictDrift
+from openmmkstep.validation.drift import _RateOfD
 
 DT = 0.002  # ps
 SIZE, CLUSTERS = 4, 50

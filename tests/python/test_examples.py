@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openmmkstep.analysis import drift
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENMM_CPU_THREADS": "1"}
 
@@ -52,9 +54,6 @@ def test_demo_in_short(tmp_path):
 @pytest.mark.parametrize("kind", ["noise", "random walk"])
 def test_error_of_the_drift(kind):
     """The error that the demo states for a drift is the spread of that drift over repetitions, or more."""
-    sys.path.insert(0, str(ROOT / "examples"))
-    from alanine_dipeptide.comparison import drift
-
     rng = np.random.default_rng(1)
     times = np.arange(0, 10, 0.02)
     slopes, errors = [], []

@@ -1,0 +1,18 @@
+"""What a run means: temperatures by region, weighted averages, drifts and errors of correlated series."""
+
+from .reweighting import ReweightingWeights, UnconvergedError
+from .series import drift, mean_and_error, statistical_inefficiency
+from .temperature import byElement, countFreedom, degreesOfFreedom, qmRegions, temperatures
+
+__all__ = [
+    "ReweightingWeights",
+    "UnconvergedError",
+    "byElement",
+    "countFreedom",
+    "degreesOfFreedom",
+    "drift",
+    "mean_and_error",
+    "qmRegions",
+    "statistical_inefficiency",
+    "temperatures",
+]
