@@ -1,8 +1,8 @@
 """Alanine dipeptide in water, QM/MM: plain xTB against the k-step schemes, side by side on one thread.
 
 Runs the same droplet from the same start by plain xTB at 0.5 fs, plain xTB at 2 fs with heavy hydrogens, impulse,
-mollified impulse and metropolis; prints what each costs and whether its answers agree, and writes a plot. Six to
-nine minutes.
+mollified impulse, metropolis and reweight; prints what each costs and whether its answers agree, and writes a plot.
+The scheme jump is shown for its energy, which a direct model does not conserve. Seven to ten minutes.
 """
 
 from __future__ import annotations
@@ -24,25 +24,39 @@ from alanine_dipeptide.comparison import (
 from alanine_dipeptide.droplet import Droplet
 
 from openmmkstep import findMollification
-from openmmkstep.analysis import drift, mean_and_error
+from openmmkstep.analysis import ReweightingWeights, drift, mean_and_error
 
 HYDRATION_RADIUS = 0.35  # nm; a water oxygen this near to a carbonyl oxygen counts as bound
 
 
 def settings(picoseconds: float, mollification: list) -> list[Setting]:
-    """The runs of the demo; metropolis is cheap enough for four times the length."""
+    """The runs of the demo; metropolis and reweight are cheap enough for four times the length."""
     return [
         Setting("plain xTB 0.5 fs", "plain", 0.0005, 1, picoseconds),
         Setting("plain xTB 2 fs, H = 3 u", "plain", 0.002, 1, picoseconds / 2, heavy_hydrogen=True),
         Setting("impulse k = 4, 0.5 fs", "impulse", 0.0005, 4, picoseconds),
         Setting("mollified k = 8, 0.5 fs", "impulse", 0.0005, 8, picoseconds / 2, mollification=mollification),
         Setting("metropolis k = 64, 2 fs, H = 3 u", "metropolis", 0.002, 64, 4 * picoseconds, heavy_hydrogen=True),
+        Setting("reweight k = 64, 2 fs, H = 3 u", "reweight", 0.002, 64, 4 * picoseconds, heavy_hydrogen=True),
+        Setting("jump k = 8, 0.5 fs", "jump", 0.0005, 8, picoseconds / 5),
     ]
 
 
 def waters(result: Result) -> np.ndarray:
     """Water molecules bound to the two carbonyl oxygens, for each sample."""
     return np.array([(d < HYDRATION_RADIUS).sum() for d in result.oxygen_distances])
+
+
+def weights(result: Result) -> ReweightingWeights | None:
+    """The weights of a run on the model; None for schemes that sample the true Hamiltonian by themselves."""
+    return ReweightingWeights(result.differences, TEMPERATURE) if result.differences else None
+
+
+def average(result: Result, values) -> tuple[float, float]:
+    """Mean and standard error over the true Hamiltonian."""
+    found = weights(result)
+    # How far the weights are to be trusted is printed beside.
+    return mean_and_error(values) if found is None else found.mean(np.asarray(values), allowUnconverged=True)
 
 
 def pm(value_and_error: tuple[float, float], digits: int, scale: float = 1.0) -> str:
@@ -57,7 +71,9 @@ def report(results: list[Result], costs: Costs) -> str:
         "",
         f"{'':34s}{'s/ps':>8s}{'xTB/ps':>9s}{'speed-up':>10s}{'over 2 fs':>11s}{'ceiling':>9s}{'share':>7s}",
     ]
-    for r in results:
+    jump = next(r for r in results if r.setting.scheme == "jump")
+    compared = [r for r in results if r is not jump]
+    for r in compared:
         speedup = plain.seconds_per_ps / r.seconds_per_ps
         ceiling = costs.ceiling(r.setting, plain.setting)
         lines.append(
@@ -65,14 +81,14 @@ def report(results: list[Result], costs: Costs) -> str:
             f"{heavy.seconds_per_ps / r.seconds_per_ps:10.1f}x{ceiling:8.1f}x{100 * speedup / ceiling:6.0f}%"
         )
     lines += ["", f"{'':34s}{'T QM, K':>16s}{'T MM, K':>16s}{'C=O, pm':>18s}{'bound waters':>16s}"]
-    for r in results:
+    for r in compared:
         lines.append(
             f"{r.setting.name:34s}{pm(mean_and_error(r.qm_temperatures), 1):>16s}{pm(mean_and_error(r.mm_temperatures), 1):>16s}"
-            f"{pm(mean_and_error(r.carbonyl_lengths), 3, 1e3):>18s}{pm(mean_and_error(waters(r)), 2):>16s}"
+            f"{pm(average(r, r.carbonyl_lengths), 3, 1e3):>18s}{pm(average(r, waters(r)), 2):>16s}"
         )
     lines.append("")
     reference = drift(plain.times, plain.energies)
-    for r in (r for r in results if r.setting.scheme != "metropolis"):
+    for r in (r for r in compared if r.setting.is_nve):
         slope, error = drift(r.times, r.energies)
         difference = abs(slope - reference[0]) / max(1e-12, np.hypot(error, reference[1]))
         against = "" if r is plain else f"; {difference:.1f} standard errors from plain 0.5 fs"
@@ -85,6 +101,18 @@ def report(results: list[Result], costs: Costs) -> str:
         f"{chain.setting.name:34s}accepted at the first test {s['firstAccepted'] / s['macroSteps']:.3f}, at any "
         f"{s['accepted'] / s['macroSteps']:.4f}; {s['flips'] / chain.picoseconds:.3f} flips/ps; sd(D) {s['sdD']._value:.3f} kJ/mol"
     )
+    run = next(r for r in results if r.differences)
+    found = weights(run)
+    lines.append(
+        f"{run.setting.name:34s}effective sample size {found.effectiveSampleSize():.0f} of {len(run.times)} frames, Pareto "
+        f"k-hat {found.paretoK():.2f}: {'converged' if found.isConverged() else 'NOT converged'}; "
+        f"sd(D) {run.statistics['sdD']._value:.3f} kJ/mol"
+    )
+    ending = f", then failed: {jump.failure.split('.')[0]}" if jump.failure else ""
+    lines.append(
+        f"{jump.setting.name:34s}energy changes by {jump.energies[-1] - jump.energies[0]:.0f} kJ/mol in {jump.picoseconds:.2f} ps "
+        f"without a thermostat{ending}"
+    )
     return "\n".join(lines)
 
 
@@ -96,12 +124,23 @@ def plot(results: list[Result], path: Path) -> None:
 
     figure, ((energy, speed), (temperature, rdf)) = plt.subplots(2, 2, figsize=(11, 8))
     plain = results[0]
-    for r in (r for r in results if r.setting.scheme != "metropolis"):
+    jump = next(r for r in results if r.setting.scheme == "jump")
+    compared = [r for r in results if r is not jump]
+    for r in (r for r in compared if r.setting.is_nve):
         energy.plot(r.times, np.array(r.energies) - r.energies[0], label=r.setting.name, linewidth=1)
-    energy.set(xlabel="time, ps", ylabel="total energy - start, kJ/mol", title="Energy conservation")
+    limits = np.array(energy.get_ylim()) * 1.5
+    energy.plot(
+        jump.times, np.array(jump.energies) - jump.energies[0], "k:", label=f"{jump.setting.name} (leaves the plot)"
+    )
+    energy.set(
+        ylim=limits,
+        xlabel="time, ps",
+        ylabel="total energy - start, kJ/mol",
+        title="Energy conservation",
+    )
     energy.legend(fontsize=8)
-    speedups = [plain.seconds_per_ps / r.seconds_per_ps for r in results]
-    bars = speed.barh([r.setting.name for r in results], speedups, color=[f"C{i}" for i in range(len(results))])
+    speedups = [plain.seconds_per_ps / r.seconds_per_ps for r in compared]
+    bars = speed.barh([r.setting.name for r in compared], speedups, color=[f"C{i}" for i in range(len(compared))])
     speed.bar_label(bars, [f"{s:.1f}x" for s in speedups], padding=3)
     speed.set(
         xscale="log",
@@ -111,19 +150,21 @@ def plot(results: list[Result], path: Path) -> None:
     )
     speed.invert_yaxis()
     for offset, values, label in ((-0.1, "qm_temperatures", "QM"), (0.1, "mm_temperatures", "MM")):
-        means, errors = zip(*[mean_and_error(getattr(r, values)) for r in results], strict=True)
-        temperature.errorbar(np.arange(len(results)) + offset, means, yerr=errors, fmt="o", capsize=4, label=label)
+        means, errors = zip(*[mean_and_error(getattr(r, values)) for r in compared], strict=True)
+        temperature.errorbar(np.arange(len(compared)) + offset, means, yerr=errors, fmt="o", capsize=4, label=label)
     temperature.axhline(TEMPERATURE, color="gray", linewidth=0.8)
     temperature.set(ylabel="temperature, K", title="Temperature by region (NVE runs keep the energy of the start)")
     temperature.set_xticks(
-        range(len(results)), [r.setting.name.replace(", ", ",\n").replace(" k", "\nk") for r in results], fontsize=8
+        range(len(compared)), [r.setting.name.replace(", ", ",\n").replace(" k", "\nk") for r in compared], fontsize=8
     )
     temperature.legend()
     edges = np.arange(0.2, 0.62, 0.01)
     centres = 0.5 * (edges[1:] + edges[:-1])
-    for r in results:
-        counts = np.histogram(np.concatenate([d.ravel() for d in r.oxygen_distances]), edges)[0]
-        shells = 4 * np.pi * centres**2 * 0.01 * 2 * len(r.times)
+    for r in compared:
+        found = weights(r)
+        frame_weights = np.full(len(r.times), 1 / len(r.times)) if found is None else found.weights
+        counts = sum(w * np.histogram(d, edges)[0] for w, d in zip(frame_weights, r.oxygen_distances, strict=True))
+        shells = 4 * np.pi * centres**2 * 0.01 * 2
         rdf.plot(centres, counts / shells / 33.4, label=r.setting.name)
     rdf.set(xlabel="C=O ... O(water), nm", ylabel="g(r)", title="Water around the carbonyl oxygens")
     rdf.legend(fontsize=8)
@@ -141,9 +182,9 @@ def save_numbers(results: list[Result], costs: Costs, path: Path) -> None:
             "ceiling": costs.ceiling(r.setting, results[0].setting),
             "qm_temperature": mean_and_error(r.qm_temperatures),
             "mm_temperature": mean_and_error(r.mm_temperatures),
-            "carbonyl_length_nm": mean_and_error(r.carbonyl_lengths),
-            "bound_waters": mean_and_error(waters(r)),
-            "drift": drift(r.times, r.energies) if r.setting.scheme != "metropolis" else None,
+            "carbonyl_length_nm": average(r, r.carbonyl_lengths),
+            "bound_waters": average(r, waters(r)),
+            "drift": drift(r.times, r.energies) if r.setting.is_nve and len(r.times) > 3 else None,
             "statistics": {k: getattr(v, "_value", v) for k, v in r.statistics.items()},
         }
     path.write_text(json.dumps(numbers, indent=2))

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from openmmkstep import KStepIntegrator, cast
 
-from .droplet import NUM_QM, PLATFORM, PLATFORM_PROPERTIES, Droplet
+from .droplet import HERE, NUM_QM, PLATFORM, PLATFORM_PROPERTIES, Droplet
 
 GAS_CONSTANT = 8.31446261815324e-3
 CARBONYLS = ((4, 5), (14, 15))
@@ -30,7 +30,7 @@ class Setting:
     """
 
     name: str
-    scheme: str  # 'plain', 'impulse' or 'metropolis'
+    scheme: str  # 'plain' or a scheme of KStepIntegrator
     dt: float  # ps
     k: int
     picoseconds: float
@@ -44,9 +44,26 @@ class Setting:
             integrator = KStepIntegrator(self.dt, self.k)
             integrator.setMollification(self.mollification)
             return integrator
-        integrator = KStepIntegrator(self.dt, self.k, "metropolis", temperature=TEMPERATURE, friction=1.0)
+        if self.scheme == "jump":
+            # Without a thermostat, to show what a direct model does to the energy.
+            integrator = KStepIntegrator(self.dt, self.k, "jump", temperature=TEMPERATURE, friction=0.0)
+            integrator.setJumpModel(HERE / "jump.pt", range(NUM_QM))
+            integrator.setAllowJumpWithoutThermostat(True)
+            integrator.setErrorRecovery(False)
+            return integrator
+        integrator = KStepIntegrator(self.dt, self.k, self.scheme, temperature=TEMPERATURE, friction=1.0)
         integrator.setRandomNumberSeed(seed)
         return integrator
+
+    @property
+    def needs_potential(self) -> bool:
+        """Whether a potential model carries the inner steps."""
+        return self.scheme not in ("plain", "jump")
+
+    @property
+    def is_nve(self) -> bool:
+        """Whether an energy should be conserved."""
+        return self.scheme in ("plain", "impulse", "jump")
 
     @property
     def step_size(self) -> float:
@@ -59,6 +76,7 @@ class Result:
     """What was measured in one run. Times in ps, energies in kJ/mol, lengths in nm, wall time in s.
 
     ``energies`` is what NVE conserves: the total energy, for the mollified impulse K + U_common + U_model(x) + D(A(x)).
+    ``differences`` is D = U_corrector - U_model of each sample of 'reweight'. ``failure`` says why a run ended early.
     """
 
     setting: Setting
@@ -68,6 +86,8 @@ class Result:
     mm_temperatures: list[float] = field(default_factory=list)
     carbonyl_lengths: list[float] = field(default_factory=list)
     oxygen_distances: list[np.ndarray] = field(default_factory=list)
+    differences: list[float] = field(default_factory=list)
+    failure: str = ""
     wall: float = 0.0
     xtb_calls: int = 0
     statistics: dict = field(default_factory=dict)
@@ -139,7 +159,7 @@ def _unbiased_velocities(context: openmm.Context, setting: Setting, masses: np.n
     step; another half kick with the forces of the inner steps brings them there.
     """
     velocities = context.getState(velocities=True).getVelocities(asNumpy=True)._value[:NUM_QM].copy()
-    if setting.scheme != "plain":
+    if setting.needs_potential:
         forces = context.getState(forces=True, groups={0, 2}).getForces(asNumpy=True)._value[:NUM_QM]
         velocities += 0.5 * setting.dt * forces / masses[:NUM_QM, None]
     return velocities
@@ -152,6 +172,8 @@ def _sample(result: Result, context: openmm.Context, masses: np.ndarray, groups:
     qm_kinetic = 0.5 * (masses[:NUM_QM, None] * _unbiased_velocities(context, result.setting, masses) ** 2).sum()
     mm_freedom = 3 * (len(masses) - NUM_QM) - context.getSystem().getNumConstraints()
     result.times.append(state.getTime()._value)
+    if result.setting.scheme == "reweight":
+        result.differences.append(cast(context.getIntegrator()).computeD()._value)
     if result.setting.mollification:
         result.energies.append(cast(context.getIntegrator()).computeConservedEnergy()._value)
     else:
@@ -165,7 +187,7 @@ def _sample(result: Result, context: openmm.Context, masses: np.ndarray, groups:
 
 def run(droplet: Droplet, setting: Setting, positions, seed: int, progress: bool = True) -> Result:
     """Run one setting and time its steps; the time for taking samples is not counted."""
-    system = droplet.create_system(with_model=setting.scheme != "plain", heavy_hydrogen=setting.heavy_hydrogen)
+    system = droplet.create_system(with_model=setting.needs_potential, heavy_hydrogen=setting.heavy_hydrogen)
     integrator = setting.integrator(seed)
     context = _context(system, integrator, positions, seed)
     masses, groups = _masses(context), integrator.getIntegrationForceGroups()
@@ -178,7 +200,13 @@ def run(droplet: Droplet, setting: Setting, positions, seed: int, progress: bool
     with _progress(setting, progress) as bar:
         while context.getTime()._value < setting.picoseconds - 1e-6:
             start = time.perf_counter()
-            integrator.step(steps)
+            try:
+                integrator.step(steps)
+            except openmm.OpenMMException as error:
+                if setting.scheme != "jump" or not result.times:
+                    raise
+                result.failure = str(error)
+                break
             result.wall += time.perf_counter() - start
             _sample(result, context, masses, groups)
             result.xtb_calls += steps if setting.scheme == "plain" else 0
@@ -212,7 +240,7 @@ class Costs:
 
     def ceiling(self, setting: Setting, reference: Setting) -> float:
         """The largest possible speed-up: all time is spent in xTB, model and MM step, and every proposal is accepted."""
-        per_step = self.xtb / setting.k + self.mm + (self.model if setting.scheme != "plain" else 0.0)
+        per_step = self.xtb / setting.k + self.mm + (self.model if setting.needs_potential else 0.0)
         return (self.xtb + self.mm) / per_step * setting.dt / reference.dt
 
 
