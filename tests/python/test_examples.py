@@ -19,13 +19,17 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENMM_CPU_THREADS": "1"}
 def test_readme_scripts(tmp_path):
     # The later pieces of code go on from the first.
     script = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
-    script += "\nprint(len(integrator.getMollification()), 'bonds')\n"
+    script += "\nprint(len(integrator.getMollification()), 'bonds', len(integrator.getMollifiedAngles()), 'angles')\n"
     # Only the output file moves; the paths of the inputs are relative to the root of the checkout.
     script = script.replace('"log.csv"', repr(str(tmp_path / "log.csv")))
+    # A prediction takes a minute; two short pieces run the same code.
+    short = "pdb.positions, deep, pieces=2, picoseconds=0.05, equilibration=0.1)"
+    assert "pdb.positions, deep)" in script
+    script = script.replace("pdb.positions, deep)", short)
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "'macroSteps': 10" in result.stdout
-    assert "12 bonds" in result.stdout
+    assert "21 bonds 12 angles" in result.stdout
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 11
 
 
