@@ -3,8 +3,8 @@
     python benchmarks/drift.py --picoseconds 30 --starts 4 "mollified 4 fs" "plain 2 fs, 3u"
 
 runs each of the named settings (all by default) from several starts, adds every run to the results file as soon as it
-is done, and prints a table of everything in the file: the mean drift and its error, the rms over starts, and xTB calls
-per ps; then the largest macro-step that holds the drift below a limit, beside plain xTB's best. One thread; a run of
+is done, and prints a table of everything in the file: the mean drift and its error, the rms over starts, the drift that
+the growth of the energy's spread implies (less noisy; see analysis.heating_rate()), and xTB calls per ps; then the largest macro-step that holds the drift below a limit, beside plain xTB's best. One thread; a run of
 30 ps takes two to ten minutes. Runs that are in the file already are not repeated.
 """
 
@@ -25,7 +25,7 @@ from alanine_dipeptide.comparison import Setting, equilibrate, run
 from alanine_dipeptide.droplet import Droplet
 
 from openmmkstep import findMollification
-from openmmkstep.analysis import drift
+from openmmkstep.analysis import drift, heating_rate
 
 EQUILIBRATION = 10.0  # ps
 
@@ -70,6 +70,8 @@ def measure(droplet: Droplet, name: str, picoseconds: float, seed: int, temperat
         "picoseconds": picoseconds,
         "drift": slope,
         "error": error,
+        "heating_rate": heating_rate(result.times, result.energies, temperature) if picoseconds >= 8 else None,
+        "redone": int(result.statistics.get("redone", 0)),
         "calls_per_ps": result.calls_per_ps,
         "seconds_per_ps": result.seconds_per_ps,
         "qm_temperature": float(np.mean(result.qm_temperatures)),
@@ -78,7 +80,7 @@ def measure(droplet: Droplet, name: str, picoseconds: float, seed: int, temperat
 
 def report(runs: list[dict], limit: float) -> str:
     lines = [
-        f"{'':22s}{'T, K':>6s}{'runs':>6s}{'ps':>7s}{'drift, kJ/mol/ps':>22s}{'rms':>8s}{'xTB/ps':>9s}{'s/ps':>8s}",
+        f"{'':22s}{'T, K':>6s}{'runs':>6s}{'ps':>7s}{'drift, kJ/mol/ps':>22s}{'rms':>8s}{'spread':>8s}{'xTB/ps':>9s}{'s/ps':>8s}",
     ]
     best = {}
     keys = sorted(
@@ -90,10 +92,12 @@ def report(runs: list[dict], limit: float) -> str:
         # The runs' own error estimates, since the spread of a few runs is known badly.
         error = np.sqrt(sum(r["error"] ** 2 for r in group)) / len(group)
         rms = float(np.sqrt((slopes**2).mean()))
+        rates = [r["heating_rate"] for r in group if r["heating_rate"] is not None]
+        rate = f"{np.mean(rates):8.3f}" if rates else f"{'':8s}"
         calls = float(np.mean([r["calls_per_ps"] for r in group]))
         lines.append(
             f"{name:22s}{temperature:6.0f}{len(group):6d}{sum(r['picoseconds'] for r in group):7.0f}"
-            f"{slopes.mean():12.4f} +- {error:.4f}{rms:8.3f}{calls:9.0f}{np.mean([r['seconds_per_ps'] for r in group]):8.2f}"
+            f"{slopes.mean():12.4f} +- {error:.4f}{rms:8.3f}{rate}{calls:9.0f}{np.mean([r['seconds_per_ps'] for r in group]):8.2f}"
         )
         kind = "plain" if name in PLAIN else "mollified"
         if temperature == 300 and rms <= limit and calls < best.get(kind, ("", np.inf))[1]:

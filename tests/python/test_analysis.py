@@ -12,6 +12,7 @@ from openmmkstep.analysis import (
     UnconvergedError,
     byElement,
     degreesOfFreedom,
+    heating_rate,
     mean_and_error,
     qmRegions,
     statistical_inefficiency,
@@ -166,3 +167,19 @@ def test_error_of_a_correlated_mean():
     assert abs(mean) < 4 * error
     weighted, weighted_error = ReweightingWeights(np.zeros(n), 300).mean(x)
     assert weighted == pytest.approx(mean) and weighted_error == pytest.approx(error, rel=1e-6)
+
+
+def test_heating_rate_of_a_random_walk():
+    """A walk with the variance 2 B s beside noise: B/kT, with the spread of 50 runs of 60 ps as the error."""
+    rng = np.random.default_rng(3)
+    interval, B, kT = 0.02, 0.05, 8.31446261815324e-3 * 320
+    t = np.arange(0, 60, interval)
+    rates = []
+    for _ in range(50):
+        walk = np.sqrt(2 * B * interval) * rng.normal(size=len(t)).cumsum()
+        rates.append(heating_rate(t, 5 + walk + rng.normal(scale=0.3, size=len(t)), 320))
+    error = np.std(rates) / np.sqrt(len(rates))
+    assert error < 0.07 * B / kT
+    assert abs(np.mean(rates) - B / kT) < 4 * error
+    with pytest.raises(ValueError, match="at least 8"):
+        heating_rate(t[:300], t[:300])

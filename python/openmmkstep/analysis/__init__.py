@@ -1,7 +1,7 @@
 """What a run means: temperatures by region, weighted averages, drifts and errors of correlated series."""
 
 from .reweighting import ReweightingWeights, UnconvergedError
-from .series import drift, mean_and_error, statistical_inefficiency
+from .series import drift, heating_rate, mean_and_error, statistical_inefficiency
 from .temperature import byElement, countFreedom, degreesOfFreedom, qmRegions, temperatures
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "countFreedom",
     "degreesOfFreedom",
     "drift",
+    "heating_rate",
     "mean_and_error",
     "qmRegions",
     "statistical_inefficiency",

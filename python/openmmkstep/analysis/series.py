@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._units import GAS_CONSTANT
+
 
 def drift(times, energies) -> tuple[float, float]:
     """Slope of the conserved energy and its standard error (kJ/mol/ps).
@@ -23,6 +25,39 @@ def drift(times, energies) -> tuple[float, float]:
     # variance of its end-to-end slope.
     walk = np.sqrt(3 / 2 * 6 / 5) * increments.std(ddof=1) * np.sqrt(blocks) / (t[-1] - t[0])
     return float(slope), float(max(line, walk))
+
+
+def heating_rate(times, energies, temperature: float = 300.0, lags: tuple[float, float] = (1.0, 4.0)) -> float:
+    """The drift (kJ/mol/ps) that the growth of the spread of the conserved energy implies.
+
+    Kicks that shake a system near equilibrium make its energy a random walk, <(E(t+s) - E(t))^2> = 2 B s + const, and a
+    drift of B/kT belongs to it (fluctuation and dissipation). B is known from one run where the slope of the same run is
+    lost in the walk.
+
+    Parameters
+    ----------
+    times, energies : array of shape (samples,)
+        equally spaced times (ps), conserved energy (kJ/mol)
+    temperature : float
+        K
+    lags : (float, float)
+        the two values of s (ps) from which B follows; the shorter one must be longer than the energy's own fluctuations
+
+    Raises
+    ------
+    ValueError
+        If the run is shorter than twice the longer lag.
+    """
+    t, e = np.asarray(times, dtype=float), np.asarray(energies, dtype=float)
+    interval = (t[-1] - t[0]) / (len(t) - 1)
+    if t[-1] - t[0] < 2 * max(lags):
+        raise ValueError(
+            f"Expected a run of at least {2 * max(lags)} ps for lags of {lags} ps, found {t[-1] - t[0]:.3f} ps."
+        )
+    steps = [max(1, round(lag / interval)) for lag in lags]
+    spreads = [((e[n:] - e[:-n]) ** 2).mean() for n in steps]
+    growth = (spreads[1] - spreads[0]) / ((steps[1] - steps[0]) * interval)
+    return float(growth / (2 * GAS_CONSTANT * temperature))
 
 
 def mean_and_error(values) -> tuple[float, float]:
