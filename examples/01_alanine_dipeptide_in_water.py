@@ -184,7 +184,7 @@ def save_numbers(results: list[Result], costs: Costs, path: Path) -> None:
             "mm_temperature": mean_and_error(r.mm_temperatures),
             "carbonyl_length_nm": average(r, r.carbonyl_lengths),
             "bound_waters": average(r, waters(r)),
-            "drift": drift(r.times, r.energies) if r.setting.is_nve and len(r.times) > 3 else None,
+            "drift": drift(r.times, r.energies) if r.setting.is_nve and len(r.times) >= 8 else None,
             "statistics": {k: getattr(v, "_value", v) for k, v in r.statistics.items()},
         }
     path.write_text(json.dumps(numbers, indent=2))

@@ -20,8 +20,13 @@ def test_readme_scripts(tmp_path):
     # The later pieces of code go on from the first.
     script = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
     script += "\nprint(len(integrator.getMollification()), 'bonds', len(integrator.getMollifiedAngles()), 'angles')\n"
-    # Only the output file moves; the paths of the inputs are relative to the root of the checkout.
-    script = script.replace('"log.csv"', repr(str(tmp_path / "log.csv")))
+    # Only the output files move; the paths of the inputs are relative to the root of the checkout.
+    for name in ("log.csv", "run.csv", "run.chk", "run.dcd"):
+        assert f'"{name}"' in script
+        script = script.replace(f'"{name}"', repr(str(tmp_path / name)))
+    # Tuning takes a minute too; a few macro-steps run the same code.
+    assert "1.0, kValues=(32, 64)" in script
+    script = script.replace("1.0, kValues=(32, 64)", "0.0, kValues=(2, 4), minMacroSteps=3, progress=False")
     # A prediction takes a minute; two short pieces run the same code.
     short = "pdb.positions, deep, pieces=2, picoseconds=0.05, equilibration=0.1)"
     assert "pdb.positions, deep)" in script
@@ -30,7 +35,9 @@ def test_readme_scripts(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "'macroSteps': 10" in result.stdout
     assert "21 bonds 12 angles" in result.stdout
-    assert len((tmp_path / "log.csv").read_text().splitlines()) == 11
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 21
+    assert len((tmp_path / "run.csv").read_text().splitlines()) == 3
+    assert (tmp_path / "run.chk").stat().st_size > 0 and (tmp_path / "run.dcd").stat().st_size > 0
 
 
 def test_demo_in_short(tmp_path):
@@ -51,6 +58,11 @@ def test_demo_in_short(tmp_path):
     assert chain["statistics"]["correctorCalls"] == chain["statistics"]["chances"] + 1
     # From one start, 0.2 ps of deterministic dynamics: plain and impulse differ by the step error of h = 2 fs only.
     assert abs(impulse["carbonyl_length_nm"][0] - plain["carbonyl_length_nm"][0]) < 1e-4
+    # Reweight makes no test: one call for each frame.
+    frames = numbers["reweight k = 64, 2 fs, H = 3 u"]
+    assert frames["statistics"]["correctorCalls"] == frames["statistics"]["macroSteps"] > 0
+    assert 0 < frames["statistics"]["effectiveSamples"] <= frames["statistics"]["macroSteps"]
+    assert "jump k = 8, 0.5 fs" in numbers
     # A proposal of 128 fs by a model that is wrong for this system would be rejected nearly always.
     assert chain["statistics"]["firstAccepted"] > 0.5 * chain["statistics"]["macroSteps"]
 

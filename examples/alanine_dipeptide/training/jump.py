@@ -92,6 +92,8 @@ class DirectModel(torch.nn.Module):
             torch.nn.SiLU(),
             torch.nn.Linear(hidden, 2 * n),
         ).double()
+        # Vibrations are nearly harmonic, and their map nearly linear.
+        self.linear = torch.nn.Linear(2 * n, 2 * n).double()
         mass = torch.tensor(masses())
         self.register_buffer("weights", (mass / mass.sum())[:, None])
         self.register_buffer("in_mean", torch.zeros(2 * n, dtype=torch.float64))
@@ -118,10 +120,13 @@ class DirectModel(torch.nn.Module):
         turned = axes.transpose(-1, -2)
         return torch.cat((((dx - self.tau * v) @ turned).flatten(-2), (dv @ turned).flatten(-2)), -1)
 
+    def network(self, features: torch.Tensor) -> torch.Tensor:
+        return self.net(features) + self.linear(features)
+
     def forward(self, positions: torch.Tensor, velocities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         axes = self.axes(positions)
         features = (self.inputs(positions, velocities, axes) - self.in_mean) / self.in_scale
-        out = self.net(features) * self.out_scale + self.out_mean
+        out = self.network(features) * self.out_scale + self.out_mean
         n = out.shape[-1] // 2
         dx = out[..., :n].reshape(positions.shape) @ axes
         dv = out[..., n:].reshape(positions.shape) @ axes
@@ -139,18 +144,18 @@ def train(model: DirectModel, x, v, dx, dv, held: int, epochs: int, batch: int =
     model.out_mean, model.out_scale = targets.mean(0), targets.std(0)
     features = (features - model.in_mean) / model.in_scale
     targets = (targets - model.out_mean) / model.out_scale
-    optimizer = torch.optim.Adam(model.net.parameters(), lr=rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for _ in trange(epochs, desc="training"):
         order = held + torch.randperm(len(x) - held)
         for part in order.split(batch):
             optimizer.zero_grad()
-            loss = ((model.net(features[part]) - targets[part]) ** 2).mean()
+            loss = ((model.network(features[part]) - targets[part]) ** 2).mean()
             loss.backward()
             optimizer.step()
         schedule.step()
     with torch.no_grad():
-        error = model.net(features[:held]) - targets[:held]
+        error = model.network(features[:held]) - targets[:held]
     return float(error[:, 3 * NUM_QM :].square().mean().sqrt())
 
 
