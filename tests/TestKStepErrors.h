@@ -87,7 +87,7 @@ static void buildSystem(System& system, Force* corrector) {
 
 void testRefusedArguments() {
     const double nan = numeric_limits<double>::quiet_NaN(), infinity = numeric_limits<double>::infinity();
-    for (string scheme : {"reweight", "jump"})
+    for (string scheme : {"jump"})
         ASSERT_THROWS(KStepIntegrator(0.001, 4, scheme, TEMPERATURE), "the scheme '"+scheme+"' is not available");
     ASSERT_THROWS(KStepIntegrator(0.001, 4, "verlet", TEMPERATURE), "found 'verlet'");
     ASSERT_THROWS(KStepIntegrator(0.001, 0), "found 0");
@@ -258,6 +258,7 @@ void testModelWithoutValue() {
     ASSERT_VEC(Vec3(-10, 0, 0), getVelocities(*context)[0], 0);
     ASSERT_EQUAL(1, integrator.getStatistics().flips);
     KStepIntegrator impulse(0.01, 5);
+    impulse.setErrorRecovery(false);
     context.reset(createContext(system, impulse, {Vec3(0.9, 0, 0)}));
     context->setVelocities({Vec3(10, 0, 0)});
     // The CPU platform itself may be the one who complains about the position.

@@ -24,6 +24,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 INTEGRATOR = "openmmkstep/src/KStepIntegrator.cpp"
 STEPS = "openmmkstep/src/KStepIntegratorSteps.cpp"
+FORCES = "openmmkstep/src/KStepIntegratorForces.cpp"
+FAULTS = "openmmkstep/src/KStepIntegratorFaults.cpp"
+STATE = "openmmkstep/src/KStepIntegratorState.cpp"
 KERNEL = "platforms/reference/src/ReferenceKStepKernels.cpp"
 METROPOLIS_TEST = "tests/TestKStepMetropolis.h"
 
@@ -42,12 +45,12 @@ class Mutation:
 
 
 MUTATIONS = [
-    Mutation("no flip after rejection", STEPS, "restoreState(*context, -1)", "restoreState(*context, 1)", "Metropolis"),
+    Mutation("no flip after rejection", STEPS, "restore(-1)", "restore(1)", "Metropolis"),
     Mutation(
         "no flip after rejection (sampling)",
         STEPS,
-        "restoreState(*context, -1)",
-        "restoreState(*context, 1)",
+        "restore(-1)",
+        "restore(1)",
         "Metropolis",
         True,
     ),
@@ -55,7 +58,7 @@ MUTATIONS = [
         "a new random number for each chance (sampling)",
         STEPS,
         "statistics.chances++;",
-        "statistics.chances++; threshold = startD-log(((random()>>11)+0.5)*0x1p-53)*GAS_CONSTANT*temperature;",
+        "statistics.chances++; threshold += GAS_CONSTANT*temperature*log(uniform)-GAS_CONSTANT*temperature*log(((random()>>11)+0.5)*0x1p-53)*GAS_CONSTANT*temperature;",
         "Metropolis",
         True,
     ),
@@ -71,8 +74,8 @@ MUTATIONS = [
     Mutation(
         "energy of the start not restored (sampling)",
         STEPS,
-        "modelEnergy = startModelEnergy;\n            correctorEnergy",
-        "correctorEnergy",
+        "        modelEnergy = startModelEnergy;\n        correctorEnergy = startCorrectorEnergy;\n        fastEnergy",
+        "        correctorEnergy = startCorrectorEnergy;\n        fastEnergy",
         "Metropolis",
         True,
     ),
@@ -101,14 +104,24 @@ MUTATIONS = [
     ),
     Mutation(
         "on-step kinetic energy",
-        STEPS,
+        FORCES,
         "computeKineticEnergy(*context, 0.5*baseStepSize,",
         "computeKineticEnergy(*context, 0,",
         "Langevin",
     ),
-    Mutation("friction of half a step", KERNEL, "exp(-friction*interval)", "exp(-0.5*friction*interval)", "Langevin"),
     Mutation(
-        "noise 2 % too strong", KERNEL, "temperature*(1-decay*decay)", "1.02*temperature*(1-decay*decay)", "Langevin"
+        "friction of half a step",
+        KERNEL,
+        "exp(-regionFriction[i]*interval)",
+        "exp(-0.5*regionFriction[i]*interval)",
+        "Langevin",
+    ),
+    Mutation(
+        "noise 2 % too strong",
+        KERNEL,
+        "regionTemperature[i]*(1-decay[i]*decay[i])",
+        "1.02*regionTemperature[i]*(1-decay[i]*decay[i])",
+        "Langevin",
     ),
     Mutation(
         "velocities not constrained",
@@ -118,20 +131,18 @@ MUTATIONS = [
         "Langevin",
     ),
     Mutation(
-        "other integrators' steps unnoticed", STEPS, "context->getStepCount() != lastStepCount || ", "", "Context"
+        "other integrators' steps unnoticed", FORCES, "context->getStepCount() != lastStepCount || ", "", "Context"
     ),
-    Mutation("other force groups unnoticed", STEPS, " || getCommonGroups() != lastCommonGroups", "", "Context"),
-    Mutation("a new box unnoticed", STEPS, "changed |= (box[i] != lastBox[i]);", "", "Context"),
+    Mutation("other force groups unnoticed", FORCES, " || getCommonGroups() != lastCommonGroups", "", "Context"),
+    Mutation("a new box unnoticed", FORCES, "changed |= (box[i] != lastBox[i]);", "", "Context"),
     Mutation(
         "the model's group shown to others",
         INTEGRATOR,
-        "getIntegrationForceGroups() & ~(1<<modelForceGroup);",
-        "getIntegrationForceGroups();",
+        "getIntegrationForceGroups() & ~(1<<(scheme",
+        "getIntegrationForceGroups() & ~(0<<(scheme",
         "Context",
     ),
-    Mutation(
-        "checkpoint without the Metropolis random state", INTEGRATOR, "stringstream(state) >> random;", "", "Context"
-    ),
+    Mutation("checkpoint without the Metropolis random state", STATE, "stringstream(state) >> random;", "", "Context"),
     Mutation("checkpoint without the noise's random state", KERNEL, "random.loadCheckpoint(stream);", "", "Context"),
     Mutation(
         "checkpoint without the kept Gaussian number",
@@ -147,7 +158,7 @@ MUTATIONS = [
     Mutation("positions left mollified", KERNEL, "    positions = truePositions;", "", "Mollified"),
     Mutation(
         "D kept after a barostat's trial",
-        STEPS,
+        FORCES,
         "stateChanged(State::Positions);\n        noticeChangedContext();",
         "context->getPeriodicBoxVectors(lastBox[0], lastBox[1], lastBox[2]);",
         "Barostat",
@@ -155,33 +166,33 @@ MUTATIONS = [
     Mutation(
         "barostat sees the model too",
         INTEGRATOR,
-        "getIntegrationForceGroups() & ~(1<<modelForceGroup);",
-        "getIntegrationForceGroups();",
+        "getIntegrationForceGroups() & ~(1<<(scheme",
+        "getIntegrationForceGroups() & ~(0<<(scheme",
         "Barostat",
     ),
     Mutation(
-        "barostat sees the model in place of the corrector",
+        "barostat sees the true energy in reweight",
         INTEGRATOR,
-        "getIntegrationForceGroups() & ~(1<<modelForceGroup);",
-        "getIntegrationForceGroups() & ~(1<<(context == NULL ? modelForceGroup : correctorForceGroup));",
+        '(scheme == "reweight" ? correctorForceGroup : modelForceGroup)',
+        "modelForceGroup",
         "Barostat",
     ),
     Mutation(
         "damped oscillator with half the friction",
         KERNEL,
-        "exp(-friction*interval)",
-        "exp(-0.5*friction*interval)",
+        "exp(-regionFriction[i]*interval)",
+        "exp(-0.5*regionFriction[i]*interval)",
         "IntegratorSuite",
     ),
     Mutation(
         "constraints left out",
         KERNEL,
-        "data.constraints->apply(",
-        "if (false) data.constraints->apply(",
+        "data.constraints->apply(positions, newPositions, inverseMasses, tolerance);",
+        "",
         "IntegratorSuite",
     ),
     Mutation("mollified bond feels the corrector", KERNEL, "(force-u*u.dot(force))", "force", "IntegratorSuite"),
-    Mutation("failed step not undone", STEPS, "getKernel().restoreState(*context, 1);", "", "Errors"),
+    Mutation("failed step not undone", FAULTS, "getKernel().restoreState(*context, 1);", ";", "Errors"),
     Mutation(
         "NaN not noticed",
         STEPS,

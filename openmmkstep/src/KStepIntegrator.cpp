@@ -12,17 +12,17 @@ using namespace OpenMM;
 using namespace std;
 
 KStepIntegrator::KStepIntegrator(double baseStepSize, int k, const string& scheme, double temperature, double friction) :
-        extraChances(4), randomNumberSeed(0), correctorForceGroup(1), modelForceGroup(2), scheme(scheme),
-        fastForcesValid(false), correctionForcesValid(false), energiesValid(false), modelEnergy(0), correctorEnergy(0),
-        hasModel(false), lastStepCount(-1), lastCommonGroups(0), numD(0), sumSquaresD(0) {
-    if (scheme == "reweight" || scheme == "jump")
-        throw OpenMMException("KStepIntegrator: the scheme '"+scheme+"' is not available in this version; use 'impulse' or 'metropolis'.");
-    if (scheme != "impulse" && scheme != "metropolis")
-        throw OpenMMException("KStepIntegrator: expected the scheme 'impulse' or 'metropolis', found '"+scheme+"'.");
+        extraChances(4), randomNumberSeed(0), correctorForceGroup(1), modelForceGroup(2), adaptive(false), errorRecovery(true),
+        includeShadowWork(false), scheme(scheme), thermostat("langevin"), hasModel(false), areThermostatsCurrent(false),
+        modelEnergy(0), correctorEnergy(0), fastEnergy(0), lastStepCount(-1), lastCommonGroups(0) {
+    if (scheme == "jump")
+        throw OpenMMException("KStepIntegrator: the scheme 'jump' is not available in this version; use 'impulse', 'metropolis' or 'reweight'.");
+    if (scheme != "impulse" && scheme != "metropolis" && scheme != "reweight")
+        throw OpenMMException("KStepIntegrator: expected the scheme 'impulse', 'metropolis' or 'reweight', found '"+scheme+"'.");
     setBaseStepSize(baseStepSize);
     setK(k);
     setTemperature(temperature);
-    setFriction(friction >= 0 ? friction : (scheme == "metropolis" ? 1.0 : 0.0));
+    setFriction(friction >= 0 ? friction : (scheme == "impulse" ? 0.0 : 1.0));
     setConstraintTolerance(1e-5);
     checkSettings();
 }
@@ -55,12 +55,14 @@ void KStepIntegrator::setTemperature(double temperature) {
     if (!(temperature >= 0) || !isfinite(temperature))
         throw OpenMMException("KStepIntegrator: the temperature must be a number of K that is not negative.");
     this->temperature = temperature;
+    areThermostatsCurrent = false;
 }
 
 void KStepIntegrator::setFriction(double friction) {
     if (!(friction >= 0) || !isfinite(friction))
         throw OpenMMException("KStepIntegrator: the friction must be a number of 1/ps that is not negative.");
     this->friction = friction;
+    areThermostatsCurrent = false;
 }
 
 static void checkGroup(int group, bool inContext) {
@@ -87,21 +89,43 @@ void KStepIntegrator::setExtraChances(int chances) {
 }
 
 int KStepIntegrator::getIntegrationForceGroups() const {
-    return Integrator::getIntegrationForceGroups() & ~(1<<modelForceGroup);
+    return Integrator::getIntegrationForceGroups() & ~(1<<(scheme == "reweight" ? correctorForceGroup : modelForceGroup));
 }
 
 int KStepIntegrator::getCommonGroups() const {
-    return getIntegrationForceGroups() & ~(1<<correctorForceGroup);
+    return Integrator::getIntegrationForceGroups() & ~(1<<correctorForceGroup) & ~(1<<modelForceGroup);
 }
 
 KStepIntegrator::Statistics KStepIntegrator::getStatistics() const {
-    return statistics;
+    Statistics result = statistics;
+    result.currentK = (division.getMacroStep() == k ? division.getInterval() : k);
+    if (sums.sumSquaredWeights > 0)
+        result.effectiveSamples = sums.sumWeights*sums.sumWeights/sums.sumSquaredWeights;
+    return result;
 }
 
 void KStepIntegrator::resetStatistics() {
     statistics = Statistics();
-    numD = 0;
-    sumSquaresD = 0;
+    sums = {};
+    events.clear();
+}
+
+void KStepIntegrator::setAdaptive(bool adaptive) {
+    if (adaptive && (scheme == "metropolis" || scheme == "reweight"))
+        throw OpenMMException("KStepIntegrator: k cannot be adaptive in the scheme '"+scheme+"': what is sampled would depend on how k was chosen.");
+    this->adaptive = adaptive;
+    division = StepDivision();
+}
+
+void KStepIntegrator::setErrorRecovery(bool recovery) {
+    errorRecovery = recovery;
+}
+
+void KStepIntegrator::setIncludeShadowWork(bool include) {
+    if (include && scheme != "metropolis")
+        throw OpenMMException("KStepIntegrator: the shadow work is part of the test of the scheme 'metropolis'; '"+scheme+"' makes no test.");
+    includeShadowWork = include;
+    valid.energies = false;
 }
 
 void KStepIntegrator::setMollification(const vector<MollifiedBond>& bonds) {
@@ -120,17 +144,15 @@ void KStepIntegrator::setMollification(const vector<MollifiedBond>& bonds) {
 }
 
 void KStepIntegrator::checkSettings() const {
-    if (scheme == "metropolis" && !mollification.empty())
-        throw OpenMMException("KStepIntegrator: mollification belongs to the scheme 'impulse'; 'metropolis' has no use for it.");
-
-    if (scheme == "metropolis") {
+    if (scheme != "impulse" && !mollification.empty())
+        throw OpenMMException("KStepIntegrator: mollification belongs to the scheme 'impulse'; '"+scheme+"' has no use for it.");
+    if (scheme == "metropolis" || scheme == "reweight") {
         if (temperature == 0)
-            throw OpenMMException("KStepIntegrator: the scheme 'metropolis' samples at a temperature; set a positive one.");
-        if (friction == 0)
-            throw OpenMMException("KStepIntegrator: the scheme 'metropolis' needs friction (0.5 to 2/ps is usual), since without it velocities are never refreshed and the energy is not sampled.");
+            throw OpenMMException("KStepIntegrator: the scheme '"+scheme+"' samples at a temperature; set a positive one.");
+        if (!hasThermostat())
+            throw OpenMMException("KStepIntegrator: the scheme '"+scheme+"' needs friction (0.5 to 2/ps is usual), since without it velocities are never refreshed and the energy is not sampled.");
     }
-    if (friction > 0 && temperature == 0)
-        throw OpenMMException("KStepIntegrator: with friction a positive temperature is required.");
+    checkRegions();
 }
 
 void KStepIntegrator::initialize(ContextImpl& contextRef) {
@@ -157,10 +179,11 @@ void KStepIntegrator::initialize(ContextImpl& contextRef) {
     }
     if (!hasCorrector)
         throw OpenMMException("KStepIntegrator: the System has no Force in the corrector's force group ("+to_string(correctorForceGroup)+").  Put the XtbForce there with setForceGroup(), or name its group with setCorrectorForceGroup().");
-    if ((getIntegrationForceGroups() & (1<<correctorForceGroup)) == 0)
+    if ((Integrator::getIntegrationForceGroups() & (1<<correctorForceGroup)) == 0)
         throw OpenMMException("KStepIntegrator: the integration force groups leave out the corrector's ("+to_string(correctorForceGroup)+").");
-    if (scheme == "metropolis" && !hasModel)
-        throw OpenMMException("KStepIntegrator: the scheme 'metropolis' needs a model, but the System has no Force in the model's force group ("+to_string(modelForceGroup)+").");
+    if (scheme != "impulse" && !hasModel)
+        throw OpenMMException("KStepIntegrator: the scheme '"+scheme+"' needs a model, but the System has no Force in the model's force group ("+to_string(modelForceGroup)+").");
+    initializeRegions(system);
     Kernel newKernel = contextRef.getPlatform().createKernel(IntegrateKStepStepKernel::Name(), contextRef);
     newKernel.getAs<IntegrateKStepStepKernel>().initialize(system, *this);
     // Nothing has failed: only now does the integrator belong to the Context.
@@ -168,7 +191,10 @@ void KStepIntegrator::initialize(ContextImpl& contextRef) {
     context = &contextRef;
     owner = &contextRef.getOwner();
     random.seed(randomNumberSeed == 0 ? random_device{}() : randomNumberSeed);
-    fastForcesValid = correctionForcesValid = energiesValid = false;
+    valid = Validity();
+    areThermostatsCurrent = false;
+    monitor = FaultMonitor();
+    division = StepDivision();
     lastStepCount = -1;
     resetStatistics();
 }
@@ -187,45 +213,5 @@ IntegrateKStepStepKernel& KStepIntegrator::getKernel() {
 
 void KStepIntegrator::stateChanged(State::DataType changed) {
     if (changed != State::Velocities)
-        fastForcesValid = correctionForcesValid = energiesValid = false;
-}
-
-template <class T>
-static void write(ostream& stream, const T& value) {
-    stream.write((const char*) &value, sizeof(T));
-}
-
-template <class T>
-static void read(istream& stream, T& value) {
-    stream.read((char*) &value, sizeof(T));
-}
-
-static const int CHECKPOINT_VERSION = 1;
-
-void KStepIntegrator::createCheckpoint(ostream& stream) const {
-    write(stream, CHECKPOINT_VERSION);
-    stringstream text;
-    text << random;
-    string state = text.str();
-    write(stream, (int) state.size());
-    stream.write(state.data(), state.size());
-    write(stream, statistics);
-    write(stream, numD);
-    write(stream, sumSquaresD);
-    kernel.getAs<const IntegrateKStepStepKernel>().createCheckpoint(*context, stream);
-}
-
-void KStepIntegrator::loadCheckpoint(istream& stream) {
-    int version, size;
-    read(stream, version);
-    if (version != CHECKPOINT_VERSION)
-        throw OpenMMException("KStepIntegrator: the checkpoint was written by another version of this plugin.");
-    read(stream, size);
-    string state(size, ' ');
-    stream.read(&state[0], size);
-    stringstream(state) >> random;
-    read(stream, statistics);
-    read(stream, numD);
-    read(stream, sumSquaresD);
-    getKernel().loadCheckpoint(*context, stream);
+        valid = Validity();
 }

@@ -5,17 +5,22 @@
 #include "openmm/OpenMMException.h"
 #include "openmm/internal/ContextImpl.h"
 #include <cmath>
+#include <iostream>
 
-// What happens in a step; settings, set-up and checkpoints are in KStepIntegrator.cpp.
+// What happens in a step.
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
 using namespace std;
 
+static const int ACCEPTANCE_CHECK = 100;
+static const double LOW_ACCEPTANCE = 0.2;
+
 void KStepIntegrator::step(int steps) {
     if (context == NULL)
         throw OpenMMException("This Integrator is not bound to a context!");
     checkSettings();
+    updateThermostats();
     for (int i = 0; i < steps; i++)
         macroStep();
 }
@@ -29,45 +34,98 @@ void KStepIntegrator::stepTo(double time) {
 }
 
 void KStepIntegrator::macroStep() {
-    refresh(scheme == "impulse");
-    double startTime = context->getTime(), startModelEnergy = modelEnergy, startCorrectorEnergy = correctorEnergy;
-    bool startCorrectionForcesValid = correctionForcesValid;
-    getKernel().saveState(*context);
-    try {
-        if (scheme == "impulse")
-            impulseStep();
-        else if (!tryProposal()) {
-            getKernel().restoreState(*context, -1);
-            modelEnergy = startModelEnergy;
-            correctorEnergy = startCorrectorEnergy;
-            correctionForcesValid = startCorrectionForcesValid;
-            statistics.flips++;
-        }
+    if (scheme == "impulse" && errorRecovery) {
+        recoverableMacroStep();
+        return;
     }
-    catch (...) {
-        getKernel().restoreState(*context, 1);
+    refresh();
+    validate(scheme == "impulse" ? CorrectionForces : scheme == "metropolis" ? Energies : FastForces);
+    double startTime = context->getTime(), startModelEnergy = modelEnergy, startCorrectorEnergy = correctorEnergy, startFastEnergy = fastEnergy;
+    Validity startValid = valid;
+    getKernel().saveState(*context);
+    auto restore = [&] (double velocityScale) {
+        getKernel().restoreState(*context, velocityScale);
         modelEnergy = startModelEnergy;
         correctorEnergy = startCorrectorEnergy;
-        correctionForcesValid = startCorrectionForcesValid;
+        fastEnergy = startFastEnergy;
+        valid = startValid;
+    };
+    try {
+        if (scheme == "impulse")
+            impulseMacroStep();
+        else if (scheme == "reweight")
+            reweightStep();
+        else if (!tryProposal()) {
+            restore(-1);
+            statistics.flips++;
+        }
+        applyBussi();
+    }
+    catch (...) {
+        restore(1);
         context->setTime(startTime);
         throw;
     }
     context->setStepCount(context->getStepCount()+1);
     lastStepCount = context->getStepCount();
+    statistics.macroSteps++;
     recordD();
+    if (scheme == "metropolis" && statistics.macroSteps == ACCEPTANCE_CHECK && statistics.accepted < LOW_ACCEPTANCE*ACCEPTANCE_CHECK && !sums.warnedOfAcceptance) {
+        sums.warnedOfAcceptance = true;
+        cerr << "Warning: KStepIntegrator: of the first " << ACCEPTANCE_CHECK << " macro-steps only " << statistics.accepted
+             << " were accepted.  The result is right, but the chain hardly moves; use a better model, or a smaller k." << endl;
+    }
 }
 
-void KStepIntegrator::impulseStep() {
-    double h = getStepSize();
+void KStepIntegrator::impulseMacroStep() {
+    if (division.getMacroStep() != k)
+        division.initialize(k, adaptive);
+    int interval = division.getInterval();
+    if (interval == 0)
+        plainStep(k);
+    else
+        for (int done = 0; done < k; done += interval)
+            impulseStep(interval);
+    context->setTime(context->getTime()+getStepSize());
+}
+
+/**
+ * One kick with the correction, inner steps, and another kick.
+ */
+void KStepIntegrator::impulseStep(int numSteps) {
+    double h = numSteps*baseStepSize;
     getKernel().kick(*context, IntegrateKStepStepKernel::Correction, 0.5*h);
-    propagate();
+    propagate(numSteps);
     computeCorrection();
     getKernel().kick(*context, IntegrateKStepStepKernel::Correction, 0.5*h);
     getKernel().constrainVelocities(*context, getConstraintTolerance());
     if (!isfinite(correctorEnergy-modelEnergy) || !getKernel().isStateFinite(*context))
-        throw OpenMMException("KStepIntegrator: a position, velocity or energy is NaN or infinite after a macro-step of "+to_string(h)+" ps.  The Context keeps the state before it.  Usual causes: a macro-step or base step that is too long, a model outside the region it was trained for, a structure that was not minimized.");
-    context->setTime(context->getTime()+h);
-    correctionForcesValid = true;
+        throwNotFinite(getNotFiniteMessage());
+    if (errorRecovery)
+        checkForFaults();
+}
+
+/**
+ * The model runs; the state that it reaches gets a weight.  Where the corrector has no energy the weight is 0.
+ */
+void KStepIntegrator::reweightStep() {
+    propagate(k);
+    getKernel().constrainVelocities(*context, getConstraintTolerance());
+    if (!isfinite(modelEnergy) || !getKernel().isStateFinite(*context))
+        throwNotFinite(getNotFiniteMessage());
+    valid.correctionForces = false;
+    try {
+        computeCorrector(false);
+    }
+    catch (const ConvergenceError&) {
+        correctorEnergy = INFINITY;
+    }
+    if (isnan(correctorEnergy))
+        correctorEnergy = INFINITY;
+    if (!isfinite(correctorEnergy))
+        statistics.convergenceFailures++;
+    context->setTime(context->getTime()+getStepSize());
+    valid.energies = true;
 }
 
 /**
@@ -75,31 +133,44 @@ void KStepIntegrator::impulseStep() {
  * caller restores the start.
  */
 bool KStepIntegrator::tryProposal() {
-    double startD = correctorEnergy-modelEnergy;
+    IntegrateKStepStepKernel& kernel = getKernel();
+    double tolerance = getConstraintTolerance();
     double uniform = ((random()>>11)+0.5)*0x1p-53; // in (0,1); one number for all chances
-    double threshold = startD-log(uniform)*GAS_CONSTANT*temperature;
+    double threshold = correctorEnergy-modelEnergy-log(uniform)*GAS_CONSTANT*temperature;
+    double startEnergy = 0, heat = 0, shadowWork = 0;
+    if (includeShadowWork) {
+        kernel.constrainVelocities(*context, tolerance);
+        startEnergy = fastEnergy+kernel.computeKineticEnergy(*context, 0, tolerance);
+    }
     for (int chance = 0; chance < extraChances; chance++) {
         context->setTime(context->getTime()+getStepSize());
         statistics.chances++;
         try {
-            propagate();
+            heat += propagate(k);
         }
         catch (const OpenMMException&) {
             // Forces complain about NaN coordinates, which only means that this path has failed.
-            if (getKernel().isStateFinite(*context))
+            if (kernel.isStateFinite(*context))
                 throw;
         }
-        if (!getKernel().isStateFinite(*context))
+        if (!kernel.isStateFinite(*context)) {
+            statistics.nonFinite++;
             return false;
-        correctionForcesValid = false;
+        }
+        valid.correctionForces = false;
         try {
             computeCorrector(false);
         }
         catch (const ConvergenceError&) {
+            statistics.convergenceFailures++;
             continue;
         }
-        if (correctorEnergy-modelEnergy < threshold) {
-            getKernel().constrainVelocities(*context, getConstraintTolerance());
+        if (includeShadowWork) {
+            kernel.constrainVelocities(*context, tolerance);
+            shadowWork = fastEnergy+kernel.computeKineticEnergy(*context, 0, tolerance)-startEnergy-heat;
+        }
+        if (correctorEnergy-modelEnergy+shadowWork < threshold) {
+            kernel.constrainVelocities(*context, tolerance);
             statistics.accepted++;
             if (chance == 0)
                 statistics.firstAccepted++;
@@ -110,13 +181,15 @@ bool KStepIntegrator::tryProposal() {
 }
 
 /**
- * k palindromic steps on the fast Hamiltonian, half kicks at both ends.
+ * Palindromic steps on the fast Hamiltonian, half kicks at both ends.  Returns the heat taken up from the thermostat if
+ * the shadow work is wanted.
  */
-void KStepIntegrator::propagate() {
+double KStepIntegrator::propagate(int numSteps) {
+    double heat = 0;
     getKernel().kick(*context, IntegrateKStepStepKernel::Fast, 0.5*baseStepSize);
-    for (int i = 1; i <= k; i++) {
-        getKernel().drift(*context, baseStepSize, friction, temperature, getConstraintTolerance());
-        if (i < k) {
+    for (int i = 1; i <= numSteps; i++) {
+        getKernel().drift(*context, baseStepSize, getConstraintTolerance(), includeShadowWork ? &heat : NULL);
+        if (i < numSteps) {
             computeFastForces();
             getKernel().kick(*context, IntegrateKStepStepKernel::Fast, baseStepSize);
         }
@@ -126,141 +199,50 @@ void KStepIntegrator::propagate() {
     else
         computeFastForces(); // the model's part of D is evaluated elsewhere, at A(x)
     getKernel().kick(*context, IntegrateKStepStepKernel::Fast, 0.5*baseStepSize);
-}
-
-void KStepIntegrator::computeFastForces() {
-    context->calcForcesAndEnergy(true, false, getCommonGroups() | (1<<modelForceGroup));
-    getKernel().setForces(*context, IntegrateKStepStepKernel::Fast, 1);
+    return heat;
 }
 
 /**
- * At the ends of a macro-step the model is evaluated apart from the common groups, since its energy and forces are
- * needed alone.  This sets the slot Correction to minus the model's forces.
+ * D and, in reweight, the weight of the macro-step's end.
  */
-void KStepIntegrator::computeFastForcesAndModel() {
-    IntegrateKStepStepKernel& kernel = getKernel();
-    context->calcForcesAndEnergy(true, false, getCommonGroups());
-    kernel.setForces(*context, IntegrateKStepStepKernel::Fast, 1);
-    modelEnergy = 0;
-    if (hasModel) {
-        modelEnergy = context->calcForcesAndEnergy(true, true, 1<<modelForceGroup);
-        kernel.addForces(*context, IntegrateKStepStepKernel::Fast);
-    }
-    kernel.setForces(*context, IntegrateKStepStepKernel::Correction, hasModel ? -1 : 0);
-}
-
-/**
- * The energies of D and, in the slot Correction, its forces, after computeFastForcesAndModel().
- */
-void KStepIntegrator::computeCorrection() {
-    if (mollification.empty()) {
-        computeCorrector(true);
-        return;
-    }
-    IntegrateKStepStepKernel& kernel = getKernel();
-    kernel.mollify(*context);
-    try {
-        modelEnergy = 0;
-        if (hasModel)
-            modelEnergy = context->calcForcesAndEnergy(true, true, 1<<modelForceGroup);
-        kernel.setForces(*context, IntegrateKStepStepKernel::Correction, hasModel ? -1 : 0);
-        computeCorrector(true);
-    }
-    catch (...) {
-        kernel.unmollify(*context);
-        throw;
-    }
-    kernel.unmollify(*context);
-}
-
-void KStepIntegrator::computeCorrector(bool includeForces) {
-    statistics.correctorCalls++;
-    correctorEnergy = context->calcForcesAndEnergy(includeForces, true, 1<<correctorForceGroup);
-    if (includeForces)
-        getKernel().addForces(*context, IntegrateKStepStepKernel::Correction);
-}
-
-/**
- * Let barostats and the like act, then make sure that everything a macro-step starts from is valid.
- */
-void KStepIntegrator::refresh(bool needCorrectionForces) {
-    noticeChangedContext();
-    if (context->updateContextState()) {
-        stateChanged(State::Positions);
-        noticeChangedContext();
-    }
-    validate(needCorrectionForces);
-}
-
-/**
- * Compute what is not valid for the current positions.
- */
-void KStepIntegrator::validate(bool needCorrectionForces) {
-    if (fastForcesValid && energiesValid && (correctionForcesValid || !needCorrectionForces))
-        return;
-    computeFastForcesAndModel();
-    if (needCorrectionForces)
-        computeCorrection();
-    else
-        computeCorrector(false);
-    if (!isfinite(correctorEnergy-modelEnergy))
-        throw OpenMMException("KStepIntegrator: the energy of the corrector or the model is NaN or infinite at the current positions.  Check that positions were set and the structure is reasonable.");
-    fastForcesValid = energiesValid = true;
-    correctionForcesValid = needCorrectionForces;
-}
-
 void KStepIntegrator::recordD() {
     double d = correctorEnergy-modelEnergy;
-    statistics.macroSteps++;
-    numD++;
+    if (!isfinite(d))
+        return;
+    sums.numD++;
     double delta = d-statistics.meanD;
-    statistics.meanD += delta/numD;
-    sumSquaresD += delta*(d-statistics.meanD);
-    statistics.sdD = (numD > 1 ? sqrt(sumSquaresD/(numD-1)) : 0.0);
-}
-
-/**
- * Under friction the kinetic energy of BAOAB's on-step velocities is biased by O(dt^2) (several K for hydrogens at
- * 2 fs); after the next half kick it is not.
- */
-double KStepIntegrator::computeKineticEnergy() {
-    if (friction == 0)
-        return getKernel().computeKineticEnergy(*context, 0, getConstraintTolerance());
-    noticeChangedContext();
-    if (!fastForcesValid) {
-        getKernel().pushForces(*context);
-        computeFastForces();
-        getKernel().popForces(*context);
-        fastForcesValid = true;
+    statistics.meanD += delta/sums.numD;
+    sums.sumSquaresD += delta*(d-statistics.meanD);
+    statistics.sdD = (sums.numD > 1 ? sqrt(sums.sumSquaresD/(sums.numD-1)) : 0.0);
+    if (scheme != "reweight")
+        return;
+    double logWeight = -d/(GAS_CONSTANT*temperature);
+    if (sums.sumWeights == 0 || logWeight > sums.maxLogWeight) {
+        double scale = (sums.sumWeights == 0 ? 0 : exp(sums.maxLogWeight-logWeight));
+        sums.sumWeights *= scale;
+        sums.sumSquaredWeights *= scale*scale;
+        sums.maxLogWeight = logWeight;
     }
-    return getKernel().computeKineticEnergy(*context, 0.5*baseStepSize, getConstraintTolerance());
+    double weight = exp(logWeight-sums.maxLogWeight);
+    sums.sumWeights += weight;
+    sums.sumSquaredWeights += weight*weight;
 }
 
 double KStepIntegrator::computeConservedEnergy() {
     if (context == NULL)
         throw OpenMMException("This Integrator is not bound to a context!");
-    if (scheme != "impulse" || friction > 0)
+    if (scheme != "impulse" || hasThermostat())
         throw OpenMMException("KStepIntegrator: only the scheme 'impulse' without friction conserves an energy.");
     noticeChangedContext();
-    validate(true);
+    validate(CorrectionForces);
     double fast = context->calcForcesAndEnergy(false, true, getCommonGroups() | (1<<modelForceGroup));
     return getKernel().computeKineticEnergy(*context, 0, getConstraintTolerance())+fast+correctorEnergy-modelEnergy;
 }
 
-/**
- * Notice changes that stateChanged() does not report: steps made by another integrator of a CompoundIntegrator, a new
- * box, and other integration force groups.
- */
-void KStepIntegrator::noticeChangedContext() {
-    Vec3 box[3];
-    context->getPeriodicBoxVectors(box[0], box[1], box[2]);
-    bool changed = (context->getStepCount() != lastStepCount || getCommonGroups() != lastCommonGroups);
-    for (int i = 0; i < 3; i++) {
-        changed |= (box[i] != lastBox[i]);
-        lastBox[i] = box[i];
-    }
-    lastStepCount = context->getStepCount();
-    lastCommonGroups = getCommonGroups();
-    if (changed)
-        stateChanged(State::Positions);
+double KStepIntegrator::computeD() {
+    if (context == NULL)
+        throw OpenMMException("This Integrator is not bound to a context!");
+    noticeChangedContext();
+    validate(scheme == "impulse" ? CorrectionForces : Energies);
+    return correctorEnergy-modelEnergy;
 }

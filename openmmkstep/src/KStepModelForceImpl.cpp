@@ -77,3 +77,18 @@ double KStepModelForceImpl::compute(Embedding& embedding) {
         embedding.addPotentialForces(contract.dampingLengths, charges);
     return energy+embedding.computeSubtractiveTerm();
 }
+
+bool KStepModelForceImpl::isOutsideTrainingRegion(ContextImpl& context) const {
+    if (contract.distanceRanges.empty())
+        return false;
+    vector<Vec3> positions;
+    context.getPositions(positions);
+    const vector<int>& particles = force.getParticles();
+    for (const ModelContract::DistanceRange& range : contract.distanceRanges) {
+        Vec3 delta = positions[particles[range.atom1]]-positions[particles[range.atom2]];
+        double distance = sqrt(delta.dot(delta));
+        if (!(distance >= range.min && distance <= range.max))
+            return true;
+    }
+    return false;
+}

@@ -3,6 +3,7 @@
 #include "openmm/serialization/SerializationNode.h"
 #include "openmm/serialization/SerializationProxy.h"
 #include "openmm/serialization/XmlSerializer.h"
+#include <algorithm>
 #include <memory>
 #include <sstream>
 
@@ -61,6 +62,17 @@ public:
         contract->charge = theory.getIntProperty("charge");
         contract->multiplicity = theory.getIntProperty("multiplicity");
         contract->hardnessElement = theory.getIntProperty("hardnessElement", 0);
+        int numAtoms = contract->species.size();
+        for (const SerializationNode& child : node.getChildren()) {
+            if (child.getName() != "Validity")
+                continue;
+            for (const SerializationNode& range : child.getChildren()) {
+                ModelContract::DistanceRange r = {range.getIntProperty("atom1"), range.getIntProperty("atom2"), range.getDoubleProperty("min"), range.getDoubleProperty("max")};
+                if (min(r.atom1, r.atom2) < 0 || max(r.atom1, r.atom2) >= numAtoms || !(r.min < r.max))
+                    throw OpenMMException("a distance range must name two atoms and have min < max");
+                contract->distanceRanges.push_back(r);
+            }
+        }
         return contract.release();
     }
 };

@@ -143,7 +143,7 @@ void XtbCalculator::createHandles() {
     env = lib.newEnvironment();
     lib.setVerbosity(env, 0);
     int numAtoms = numbers.size();
-    const vector<double>& x = (firstX.empty() ? qmX : firstX);
+    const vector<double>& x = (method != "GFN-FF" || firstX.empty() ? qmX : firstX);
     mol = lib.newMolecule(env, &numAtoms, numbers.data(), x.data(), &charge, &unpairedElectrons, NULL, NULL);
     string error;
     if (fetchError(error)) {
@@ -172,6 +172,8 @@ void XtbCalculator::createHandles() {
         throw OpenMMException("XtbForce: libxtb could not set up "+method+" for this molecule: "+error);
     }
     results = lib.newResults();
+    if (method != "GFN-FF")
+        return;
     if (firstX.empty())
         firstX = qmX;
     else
@@ -247,6 +249,13 @@ double XtbCalculator::compute(Embedding& embedding) {
     if (embedding.getMMCharges().size() > 0)
         subtractGradient(mmGradient, embedding.getMMForces());
     return energy*KJ_PER_HARTREE;
+}
+
+void XtbCalculator::dropWarmStart() {
+    if (method == "GFN-FF")
+        return;
+    lock_guard<mutex> lock(XtbLibrary::getMutex());
+    deleteHandles();
 }
 
 vector<double> XtbCalculator::getPartialCharges() const {

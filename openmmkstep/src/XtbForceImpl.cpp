@@ -20,6 +20,11 @@ double XtbForceImpl::compute(Embedding& embedding) {
     return calculator->compute(embedding)+embedding.computeSubtractiveTerm();
 }
 
+void XtbForceImpl::dropWarmStart() {
+    calculator->dropWarmStart();
+    discardResult();
+}
+
 vector<double> XtbForceImpl::getPartialCharges(ContextImpl& context) {
     vector<Vec3> positions, forces(context.getSystem().getNumParticles());
     context.getPositions(positions);

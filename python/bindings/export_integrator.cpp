@@ -43,6 +43,41 @@ void exportKStepIntegrator(py::module_& m) {
         return bonds;
     });
     m.def("KStepIntegrator_computeConservedEnergy", method<I>(&I::computeConservedEnergy));
+    m.def("KStepIntegrator_computeD", method<I>(&I::computeD));
+    m.def("KStepIntegrator_computeHalfStepVelocities", [](py::object self) {
+        vector<OpenMM::Vec3> velocities = unwrap<I>(self).computeHalfStepVelocities();
+        vector<tuple<double, double, double>> result;
+        for (const OpenMM::Vec3& v : velocities)
+            result.push_back({v[0], v[1], v[2]});
+        return result;
+    });
+    m.def("KStepIntegrator_getThermostat", method<I>(&I::getThermostat));
+    m.def("KStepIntegrator_setThermostat", method<I>(&I::setThermostat));
+    m.def("KStepIntegrator_setRegion", method<I>(&I::setRegion));
+    m.def("KStepIntegrator_getNumRegions", method<I>(&I::getNumRegions));
+    m.def("KStepIntegrator_getRegion", [](py::object self, int index) {
+        const I::Region& region = unwrap<I>(self).getRegion(index);
+        return py::make_tuple(region.particles, region.temperature, region.friction, region.thermostat);
+    });
+    m.def("KStepIntegrator_getAdaptive", method<I>(&I::getAdaptive));
+    m.def("KStepIntegrator_setAdaptive", method<I>(&I::setAdaptive));
+    m.def("KStepIntegrator_getErrorRecovery", method<I>(&I::getErrorRecovery));
+    m.def("KStepIntegrator_setErrorRecovery", method<I>(&I::setErrorRecovery));
+    m.def("KStepIntegrator_getIncludeShadowWork", method<I>(&I::getIncludeShadowWork));
+    m.def("KStepIntegrator_setIncludeShadowWork", method<I>(&I::setIncludeShadowWork));
+    m.def("KStepIntegrator_getEvents", [](py::object self) {
+        py::list events;
+        for (const I::Event& event : unwrap<I>(self).getEvents()) {
+            py::dict d;
+            d["step"] = event.step;
+            d["time"] = event.time;
+            d["kind"] = event.kind;
+            d["fromK"] = event.fromK;
+            d["toK"] = event.toK;
+            events.append(d);
+        }
+        return events;
+    });
     m.def("KStepIntegrator_resetStatistics", method<I>(&I::resetStatistics));
     m.def("KStepIntegrator_stepTo", [](py::object self, double time) {
         I& integrator = unwrap<I>(self);
@@ -60,6 +95,16 @@ void exportKStepIntegrator(py::module_& m) {
         d["correctorCalls"] = s.correctorCalls;
         d["meanD"] = s.meanD;
         d["sdD"] = s.sdD;
+        d["effectiveSamples"] = s.effectiveSamples;
+        d["nonFinite"] = s.nonFinite;
+        d["convergenceFailures"] = s.convergenceFailures;
+        d["outliersD"] = s.outliersD;
+        d["outliersForce"] = s.outliersForce;
+        d["outsideRegion"] = s.outsideRegion;
+        d["redone"] = s.redone;
+        d["plainMacroSteps"] = s.plainMacroSteps;
+        d["currentK"] = s.currentK;
+        d["modelUnfit"] = s.modelUnfit;
         return d;
     });
 }

@@ -76,7 +76,10 @@ class ModelContract:
     cutoff : float, optional
         distance (nm) beyond which atoms do not interact; None if there is none
     trainingTemperatures : sequence of float
-        temperatures (K) of the training data: the region of validity
+        temperatures (K) of the training data
+    distanceRanges : sequence of (int, int, float, float)
+        (atom1, atom2, minimum, maximum): the distances (nm) of pairs of atoms that the model was trained for, its region
+        of validity. KStepIntegrator does not use the model outside of it; empty if it is not known
     versions : dict
         versions of the software that made the model
 
@@ -99,12 +102,22 @@ class ModelContract:
     dt: float | None = None
     cutoff: float | None = None
     trainingTemperatures: Sequence[float] = ()
+    distanceRanges: Sequence[tuple[int, int, float, float]] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         self.species = tuple(int(n) for n in self.species)
         self.inputs, self.outputs = tuple(self.inputs), tuple(self.outputs)
         self.trainingTemperatures = tuple(float(t) for t in self.trainingTemperatures)
+        self.distanceRanges = tuple(
+            (int(a), int(b), float(low), float(high)) for a, b, low, high in self.distanceRanges
+        )
+        for a, b, low, high in self.distanceRanges:
+            if not (0 <= a < len(self.species) and 0 <= b < len(self.species) and a != b and 0 <= low < high):
+                raise ValueError(
+                    f"A distance range is (atom1, atom2, minimum, maximum in nm) of two of the {len(self.species)} atoms, "
+                    f"found {(a, b, low, high)}."
+                )
         if self.dampingLengths is not None:
             self.dampingLengths = tuple(float(d) for d in self.dampingLengths)
         if self.kind not in _INPUTS:
@@ -157,6 +170,10 @@ class ModelContract:
             ET.SubElement(root, "Jump", k=str(self.k), dt=repr(float(self.dt)))
         if self.cutoff is not None:
             ET.SubElement(root, "Cutoff", distance=repr(float(self.cutoff)))
+        if self.distanceRanges:
+            validity = ET.SubElement(root, "Validity")
+            for a, b, low, high in self.distanceRanges:
+                ET.SubElement(validity, "Distance", atom1=str(a), atom2=str(b), min=repr(low), max=repr(high))
         training = ET.SubElement(root, "Training")
         for temperature in self.trainingTemperatures:
             ET.SubElement(training, "Temperature", value=repr(temperature))
@@ -200,6 +217,10 @@ class ModelContract:
                 dt=None if jump is None else float(jump.get("dt")),
                 cutoff=None if cutoff is None else float(cutoff.get("distance")),
                 trainingTemperatures=[float(t.get("value")) for t in root.find("Training")],
+                distanceRanges=[
+                    (int(r.get("atom1")), int(r.get("atom2")), float(r.get("min")), float(r.get("max")))
+                    for r in root.findall("Validity/Distance")
+                ],
                 versions={s.get("name"): s.get("version") for s in root.find("Versions")},
             )
         except (ET.ParseError, AttributeError, TypeError, ValueError) as e:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import openmm
 from openmm import unit
 
@@ -23,8 +24,13 @@ class KStepIntegrator(openmm.Integrator):
         k inner steps are a proposal, accepted with probability min(1, exp(-dD/kT)), with extra chances before all
         velocities are reversed. For sampling: exact for any model, but not dynamics.
 
+    'reweight'
+        k inner steps, then D = U_corrector - U_model is computed: the state has the weight exp(-D/kT). The dynamics is
+        the model's; good where sd(D) is below about kT/2. Reporters and barostats see the model's Hamiltonian.
+
     One step() is one macro-step: the step count grows by 1 and the time by h = k dt (in 'metropolis' by h for every
-    test that was made). getStepSize() is h. When a step fails, the Context keeps the state from before that step.
+    test that was made). getStepSize() is h. In 'impulse' a macro-step that fails is repeated with a smaller k, down to
+    steps without the model; see setErrorRecovery(). When it fails for good, the Context keeps the state from before it.
 
     Parameters
     ----------
@@ -33,12 +39,12 @@ class KStepIntegrator(openmm.Integrator):
     k : int
         base steps per macro-step
     scheme : str
-        'impulse' or 'metropolis'
+        'impulse', 'metropolis' or 'reweight'
     temperature : float or Quantity, optional
-        the temperature (K); required for 'metropolis', and for 'impulse' with friction
+        the temperature (K); required for 'metropolis' and 'reweight', and with friction
     friction : float or Quantity, optional
-        the friction (1/ps); by default 0 for 'impulse' and 1/ps for 'metropolis'. Without friction the inner steps
-        are velocity Verlet, with it BAOAB.
+        the friction (1/ps); by default 0 for 'impulse' and 1/ps for 'metropolis' and 'reweight'. Without friction the
+        inner steps are velocity Verlet, with it BAOAB.
 
     Raises
     ------
@@ -78,7 +84,7 @@ class KStepIntegrator(openmm.Integrator):
         _c.KStepIntegrator_setK(self, k)
 
     def getScheme(self) -> str:
-        """Get the scheme: 'impulse' or 'metropolis'."""
+        """Get the scheme: 'impulse', 'metropolis' or 'reweight'."""
         return _c.KStepIntegrator_getScheme(self)
 
     def getTemperature(self) -> unit.Quantity:
@@ -96,6 +102,100 @@ class KStepIntegrator(openmm.Integrator):
     def setFriction(self, friction) -> None:
         """Set the friction (1/ps)."""
         _c.KStepIntegrator_setFriction(self, strip(friction, PER_PICOSECOND))
+
+    def getThermostat(self) -> str:
+        """Get the thermostat of all particles that are in no region: 'langevin' or 'bussi'."""
+        return _c.KStepIntegrator_getThermostat(self)
+
+    def setThermostat(self, thermostat: str) -> None:
+        """Set the thermostat of all particles that are in no region.
+
+        'langevin' (the default) is BAOAB inside the macro-step, 'bussi' stochastic velocity rescaling with the
+        relaxation time 1/friction between macro-steps. Without friction both are absent.
+        """
+        _c.KStepIntegrator_setThermostat(self, thermostat)
+
+    def setRegion(self, particles, temperature, friction, thermostat: str = "langevin") -> int:
+        """Couple some particles to a temperature of their own; all others follow the integrator's.
+
+        A call with the particles of an existing region changes that one, also while a Context uses the integrator.
+
+        Parameters
+        ----------
+        particles : sequence of int
+            the particles of the region; regions must not overlap
+        temperature : float or Quantity
+            their temperature (K)
+        friction : float or Quantity
+            their friction (1/ps); 0 for no coupling
+        thermostat : str
+            'langevin' or 'bussi'; see setThermostat()
+
+        Returns
+        -------
+        int
+            the index of the region
+        """
+        return _c.KStepIntegrator_setRegion(
+            self, [int(i) for i in particles], strip(temperature, KELVIN), strip(friction, PER_PICOSECOND), thermostat
+        )
+
+    def getNumRegions(self) -> int:
+        """Get the number of regions."""
+        return _c.KStepIntegrator_getNumRegions(self)
+
+    def getRegion(self, index: int) -> tuple[list[int], unit.Quantity, unit.Quantity, str]:
+        """Get a region as (particles, temperature, friction, thermostat)."""
+        particles, temperature, friction, thermostat = _c.KStepIntegrator_getRegion(self, index)
+        return particles, temperature * KELVIN, friction * PER_PICOSECOND, thermostat
+
+    def computeHalfStepVelocities(self) -> unit.Quantity:
+        """Compute the velocities (array of shape (particles, 3)) at which the kinetic energy is unbiased.
+
+        Under friction these are the velocities after another half kick. State's kinetic energy is made of them.
+        """
+        return np.array(_c.KStepIntegrator_computeHalfStepVelocities(self)) * (NANOMETER / PICOSECOND)
+
+    def getAdaptive(self) -> bool:
+        """Get whether the macro-step starts small and grows."""
+        return _c.KStepIntegrator_getAdaptive(self)
+
+    def setAdaptive(self, adaptive: bool) -> None:
+        """Set whether 'impulse' starts with a corrector call every base step and doubles the interval up to k.
+
+        It doubles after 10 macro-steps without a fault. A macro-step stays k dt long: it is subdivided.
+        """
+        _c.KStepIntegrator_setAdaptive(self, bool(adaptive))
+
+    def getErrorRecovery(self) -> bool:
+        """Get whether a macro-step with a fault is repeated with a smaller k."""
+        return _c.KStepIntegrator_getErrorRecovery(self)
+
+    def setErrorRecovery(self, recovery: bool) -> None:
+        """Set whether a macro-step of 'impulse' with a fault is undone and repeated with a smaller k (default: True).
+
+        k/2 and so on, down to steps on the true forces without the model, for at least 8 macro-steps; k doubles after
+        10 macro-steps without a fault. Faults are numbers that are not finite, a corrector that fails from a cold start
+        too, outliers of D (5 standard deviations and 4 kT) and of its forces (5 standard deviations and twice the
+        mean), and a model outside the region that its contract declares. When more than 1 % of the macro-steps (and at
+        least 10) were repeated, the model is declared unfit and no longer used.
+        """
+        _c.KStepIntegrator_setErrorRecovery(self, bool(recovery))
+
+    def getEvents(self) -> list[dict]:
+        """Get the last faults that were handled (at most 1000): dicts with step, time (ps), kind, fromK, toK."""
+        return _c.KStepIntegrator_getEvents(self)
+
+    def getIncludeShadowWork(self) -> bool:
+        """Get whether the test of 'metropolis' includes the shadow work."""
+        return _c.KStepIntegrator_getIncludeShadowWork(self)
+
+    def setIncludeShadowWork(self, include: bool) -> None:
+        """Set whether the test of 'metropolis' is made on dD + W, with W the work of the finite base step on H_fast.
+
+        That removes the error of the base step from what is sampled; acceptance falls with the size of the system.
+        """
+        _c.KStepIntegrator_setIncludeShadowWork(self, bool(include))
 
     def getRandomNumberSeed(self) -> int:
         """Get the random number seed; 0 (the default) picks a new one for each Context."""
@@ -149,6 +249,10 @@ class KStepIntegrator(openmm.Integrator):
         """Compute what the scheme 'impulse' conserves without friction: K + U_common + U_model(x) + D(A(x))."""
         return _c.KStepIntegrator_computeConservedEnergy(self) * ENERGY
 
+    def computeD(self) -> unit.Quantity:
+        """Compute D = U_corrector - U_model at the current positions (at A(x) with mollification)."""
+        return _c.KStepIntegrator_computeD(self) * ENERGY
+
     def stepTo(self, time) -> None:
         """Advance by whole macro-steps until the Context's time is at least the given one (ps)."""
         _c.KStepIntegrator_stepTo(self, strip(time, PICOSECOND))
@@ -160,7 +264,10 @@ class KStepIntegrator(openmm.Integrator):
         -------
         dict
             macroSteps, chances (Metropolis tests), accepted, firstAccepted (at the first test), flips,
-            correctorCalls, and meanD and sdD: mean and standard deviation of D at the ends of macro-steps (Quantity)
+            correctorCalls, and meanD and sdD: mean and standard deviation of D at the ends of macro-steps (Quantity);
+            effectiveSamples (of 'reweight'); the faults nonFinite, convergenceFailures, outliersD, outliersForce,
+            outsideRegion; redone (macro-steps repeated with a smaller k), plainMacroSteps (made without the model),
+            currentK (base steps between corrector calls; 0: plain steps), modelUnfit (0 or 1)
         """
         statistics = _c.KStepIntegrator_getStatistics(self)
         for name in ("meanD", "sdD"):

@@ -38,6 +38,7 @@ vector<int> OpenMMKStep::readParticles(const SerializationNode& node) {
 }
 
 void OpenMMKStep::checkVersion(const SerializationNode& node, int version) {
-    if (node.getIntProperty("version") != version)
-        throw OpenMMException("Unsupported version number "+to_string(node.getIntProperty("version"))+": expected "+to_string(version)+".  The XML was written by another version of openmmkstep.");
+    int found = node.getIntProperty("version");
+    if (found < 1 || found > version)
+        throw OpenMMException("Unsupported version number "+to_string(found)+": expected at most "+to_string(version)+".  The XML was written by another version of openmmkstep.");
 }

@@ -41,6 +41,12 @@ void testKStepIntegrator(const string& scheme) {
     integrator.setCorrectorForceGroup(4);
     integrator.setModelForceGroup(9);
     integrator.setExtraChances(6);
+    integrator.setThermostat("bussi");
+    integrator.setErrorRecovery(false);
+    integrator.setRegion({7, 3, 5}, 312.5, 1.75, "bussi");
+    integrator.setRegion({1}, 312.5, 0.5);
+    integrator.setAdaptive(scheme == "impulse");
+    integrator.setIncludeShadowWork(scheme == "metropolis");
     integrator.setIntegrationForceGroups((1<<0) | (1<<4) | (1<<9) | (1<<31));
     string xml = toXml<Integrator>(integrator, "Integrator");
     unique_ptr<Integrator> base = fromXml<Integrator>(xml);
@@ -56,13 +62,43 @@ void testKStepIntegrator(const string& scheme) {
     ASSERT_EQUAL(4, copy.getCorrectorForceGroup());
     ASSERT_EQUAL(9, copy.getModelForceGroup());
     ASSERT_EQUAL(6, copy.getExtraChances());
-    ASSERT_EQUAL((1<<0) | (1<<4) | (1<<31), copy.getIntegrationForceGroups());
-    // The model's group is hidden by getIntegrationForceGroups() but has to survive in what was set.
+    ASSERT_EQUAL("bussi", copy.getThermostat());
+    ASSERT(!copy.getErrorRecovery());
+    ASSERT_EQUAL(scheme == "impulse", copy.getAdaptive());
+    ASSERT_EQUAL(scheme == "metropolis", copy.getIncludeShadowWork());
+    ASSERT_EQUAL(2, copy.getNumRegions());
+    ASSERT(copy.getRegion(0).particles == vector<int>({3, 5, 7}));
+    ASSERT_EQUAL(312.5, copy.getRegion(0).temperature);
+    ASSERT_EQUAL(1.75, copy.getRegion(0).friction);
+    ASSERT_EQUAL("bussi", copy.getRegion(0).thermostat);
+    ASSERT(copy.getRegion(1).particles == vector<int>({1}));
+    ASSERT_EQUAL(0.5, copy.getRegion(1).friction);
+    ASSERT_EQUAL("langevin", copy.getRegion(1).thermostat);
+    int hidden = (scheme == "reweight" ? 4 : 9);
+    ASSERT_EQUAL(((1<<0) | (1<<4) | (1<<9) | (1<<31)) & ~(1<<hidden), copy.getIntegrationForceGroups());
+    // That group is hidden by getIntegrationForceGroups() but has to survive in what was set.
     copy.setModelForceGroup(10);
+    copy.setCorrectorForceGroup(11);
     ASSERT_EQUAL((1<<0) | (1<<4) | (1<<9) | (1<<31), copy.getIntegrationForceGroups());
     copy.setModelForceGroup(9);
+    copy.setCorrectorForceGroup(4);
     ASSERT_EQUAL(xml, toXml<Integrator>(copy, "Integrator"));
-    ASSERT_THROWS(fromXml<Integrator>(replaceOnce(xml, "version=\"1\"", "version=\"2\"")), "Unsupported version number 2");
+    ASSERT_THROWS(fromXml<Integrator>(replaceOnce(xml, "version=\"2\"", "version=\"3\"")), "Unsupported version number 3");
+}
+
+/** What version 0.1 of the plugin wrote. */
+void testOldVersion() {
+    string xml = "<?xml version=\"1.0\" ?><Integrator baseStepSize=\".0005\" constraintTolerance=\"1e-6\" correctorForceGroup=\"1\" "
+            "extraChances=\"3\" friction=\"0\" integrationForceGroups=\"-1\" k=\"8\" modelForceGroup=\"2\" randomSeed=\"5\" "
+            "scheme=\"impulse\" temperature=\"0\" type=\"KStepIntegrator\" version=\"1\"><MollifiedBonds>"
+            "<Bond length=\".109\" particle1=\"0\" particle2=\"4\"/></MollifiedBonds></Integrator>";
+    unique_ptr<Integrator> base = fromXml<Integrator>(xml);
+    KStepIntegrator& integrator = dynamic_cast<KStepIntegrator&>(*base);
+    ASSERT_EQUAL(8, integrator.getK());
+    ASSERT_EQUAL(1, (int) integrator.getMollification().size());
+    ASSERT_EQUAL(0, integrator.getNumRegions());
+    ASSERT_EQUAL("langevin", integrator.getThermostat());
+    ASSERT(integrator.getErrorRecovery());
 }
 
 /** Values of an impulse integrator without friction, which is not what the constructor's default argument says. */
@@ -196,7 +232,9 @@ int main() {
     try {
         testKStepIntegrator("impulse");
         testKStepIntegrator("metropolis");
-        testFrictionlessIntegrator();
+    testKStepIntegrator("reweight");
+        testOldVersion();
+    testFrictionlessIntegrator();
         testXtbForce();
         testKStepModelForce();
         testBadModelXml();

@@ -23,6 +23,7 @@ POTENTIAL = ModelContract(
     cutoff=0.7,
     trainingTemperatures=(300, 400.5),
     versions={"xtb": "6.5.1", "note": 'a <b> & "c"'},
+    distanceRanges=[(0, 1, 0.09, 0.125)],
 )
 JUMP = ModelContract(
     species=(1, 1),

@@ -79,7 +79,10 @@ BAD_VALUES = [
     (lambda: KStepIntegrator(0, 4), "base step size must be a positive number"),
     (lambda: KStepIntegrator(float("nan"), 4), "base step size must be a positive number"),
     (lambda: KStepIntegrator(0.0005, 0), "k .* of at least 1, found 0"),
-    (lambda: KStepIntegrator(0.0005, 4, "leapfrog"), "expected the scheme 'impulse' or 'metropolis', found 'leapfrog'"),
+    (
+        lambda: KStepIntegrator(0.0005, 4, "leapfrog"),
+        "expected the scheme 'impulse', 'metropolis' or 'reweight', found 'leapfrog'",
+    ),
     (lambda: KStepIntegrator(0.0005, 4, "jump"), "not available in this version"),
     (lambda: KStepIntegrator(0.0005, 4, "metropolis"), "samples at a temperature"),
     (lambda: KStepIntegrator(0.0005, 4, "metropolis", 300, 0), "needs friction"),

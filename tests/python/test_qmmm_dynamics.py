@@ -183,8 +183,23 @@ def test_scf_failure_is_a_rejection(droplet, models):
     np.testing.assert_allclose(v, -droplet.velocities, atol=1e-4)
     # The failures left no trace in xTB: warm against cold start at accuracy 0.2.
     assert energy_of(context, {1}) == pytest.approx(before, abs=1e-4)
-    # In 'impulse' the same is an error, and the Context keeps the state before the step.
+    # In 'impulse' the macro-step is undone and made in two halves.
     impulse = KStepIntegrator(dt, k)
+    context = start(system, droplet, impulse)
+    impulse.step(1)
+    (event,) = impulse.getEvents()
+    assert (event["kind"], event["step"], event["fromK"], event["toK"]) == ("convergenceFailure", 0, 16, 8)
+    statistics = impulse.getStatistics()
+    assert (statistics["redone"], statistics["convergenceFailures"], statistics["currentK"]) == (1, 1, 8)
+    # The same as a run with half the interval, but for warm and cold starts of xTB (some 0.1 kJ/mol/nm).
+    halves = KStepIntegrator(dt, k // 2)
+    reference = start(system, droplet, halves)
+    halves.step(2)
+    np.testing.assert_allclose(get_positions(context), get_positions(reference), atol=1e-5)
+    assert context.getState().getTime()._value == pytest.approx(k * dt, rel=1e-12)
+    # Without recovery it is an error, and the Context keeps the state before the step.
+    impulse = KStepIntegrator(dt, k)
+    impulse.setErrorRecovery(False)
     context = start(system, droplet, impulse)
     with pytest.raises(openmm.OpenMMException):
         impulse.step(1)

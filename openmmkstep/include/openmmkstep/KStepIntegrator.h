@@ -4,6 +4,8 @@
 #include "openmm/Integrator.h"
 #include "openmm/Kernel.h"
 #include "openmm/Vec3.h"
+#include "openmmkstep/internal/FaultMonitor.h"
+#include "openmmkstep/internal/StepDivision.h"
 #include "openmmkstep/internal/export.h"
 #include <random>
 #include <string>
@@ -32,13 +34,21 @@ class IntegrateKStepStepKernel;
  *   test is followed by another k steps and a test with the same random number, up to getExtraChances() tests (extra
  *   chance Hybrid Monte Carlo; Campos, Sanz-Serna, J. Comput. Phys. 281, 365 (2015)); if all fail, positions are
  *   restored and all velocities reversed.  Samples exp(-H/kT) of the true Hamiltonian for any model, up to the time
- *   step error that ordinary dynamics has.  It samples; it is not dynamics.
+ *   step error that ordinary dynamics has (or without it, with setIncludeShadowWork()).  It samples; it is not dynamics.
+ * - "reweight": k inner steps on H_fast, then D is computed: the state has the weight exp(-D/kT).  Nothing is
+ *   rejected, so the dynamics is that of the model; good where sd(D) is below about kT/2.  Reporters and barostats see
+ *   H_fast.
  *
- * The inner steps are velocity Verlet without friction and BAOAB with friction, constraints included.
+ * The inner steps are velocity Verlet where there is no friction and BAOAB where there is, constraints included.
+ * Regions may be coupled to different temperatures; see setRegion().
+ *
+ * In the scheme "impulse" a macro-step that fails (a number that is not finite, an SCF that does not converge, an
+ * outlier of D or its forces, a model outside its training region) is repeated with a smaller k, down to steps without
+ * the model; see setErrorRecovery().
  *
  * One step() is one macro-step: the step count grows by 1 and the time by h (in "metropolis" by h for every test).
- * When a step fails, the Context keeps the state from before that step.  Temperatures are in K, friction in 1/ps,
- * times in ps.
+ * When a step fails for good, the Context keeps the state from before that step.  Temperatures are in K, friction in
+ * 1/ps, times in ps.
  */
 class OPENMM_EXPORT_KSTEP KStepIntegrator : public OpenMM::Integrator {
 public:
@@ -52,16 +62,34 @@ public:
         long long correctorCalls = 0;  ///< evaluations of the corrector's force group by this integrator
         double meanD = 0;              ///< mean of D at the ends of macro-steps, kJ/mol
         double sdD = 0;                ///< its standard deviation, kJ/mol
+        double effectiveSamples = 0;   ///< reweight: (sum w)^2 / sum w^2 over the macro-steps (Kish)
+        long long nonFinite = 0;       ///< faults: a position, velocity or energy that is NaN or infinite
+        long long convergenceFailures = 0; ///< faults: the corrector found no energy, from a cold start too
+        long long outliersD = 0;       ///< faults: D outside its running distribution
+        long long outliersForce = 0;   ///< faults: |F_corr - F_model| outside its running distribution
+        long long outsideRegion = 0;   ///< faults: the model outside the region its contract declares
+        long long redone = 0;          ///< macro-steps that were repeated with a smaller k
+        long long plainMacroSteps = 0; ///< macro-steps made on the true forces, without the model
+        int currentK = 0;              ///< base steps between corrector calls now; 0 stands for plain steps
+        int modelUnfit = 0;            ///< 1 after more than 1 % of the macro-steps had to be repeated
+    };
+    /** A fault that was handled. */
+    struct Event {
+        long long step;                ///< the Context's step count at the start of the macro-step
+        double time;                   ///< and its time in ps
+        std::string kind;              ///< "nonFinite", "convergenceFailure", "outlierD", "outlierForce", "outsideRegion"
+        int fromK;                     ///< base steps between corrector calls when it happened
+        int toK;                       ///< and in the repetition; 0 stands for plain steps
     };
     /**
      * Create a KStepIntegrator.
      *
      * @param baseStepSize  the base step dt in ps
      * @param k             base steps per macro-step
-     * @param scheme        "impulse" or "metropolis"
-     * @param temperature   the temperature in K; required (positive) for metropolis, and for impulse with friction
+     * @param scheme        "impulse", "metropolis" or "reweight"
+     * @param temperature   the temperature in K; required (positive) for metropolis and reweight, and with friction
      * @param friction      the friction in 1/ps; a negative number asks for the default, which is 0 for impulse and
-     *                      1/ps for metropolis
+     *                      1/ps for metropolis and reweight
      */
     KStepIntegrator(double baseStepSize, int k, const std::string& scheme="impulse", double temperature=0,
                     double friction=-1);
@@ -102,7 +130,12 @@ public:
      * D(A(x)).  Without mollification it is the total energy.  Costs no corrector call after a macro-step.
      */
     double computeConservedEnergy();
-    /** Get the scheme: "impulse" or "metropolis". */
+    /**
+     * Compute D = U_corr - U_model in kJ/mol at the current positions (at A(x) with mollification).  Costs no corrector
+     * call after a macro-step.
+     */
+    double computeD();
+    /** Get the scheme: "impulse", "metropolis" or "reweight". */
     const std::string& getScheme() const {
         return scheme;
     }
@@ -118,6 +151,84 @@ public:
     }
     /** Set the friction in 1/ps. */
     void setFriction(double friction);
+    /** Get the thermostat of all particles that are in no region: "langevin" or "bussi". */
+    const std::string& getThermostat() const {
+        return thermostat;
+    }
+    /**
+     * Set the thermostat of all particles that are in no region: "langevin" (the default; BAOAB inside the macro-step)
+     * or "bussi" (stochastic velocity rescaling with the relaxation time 1/friction between macro-steps; Bussi,
+     * Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007)).  Without friction both are absent.
+     */
+    void setThermostat(const std::string& thermostat);
+    /** Particles with a temperature coupling of their own. */
+    struct Region {
+        std::vector<int> particles;
+        double temperature;        ///< K
+        double friction;           ///< 1/ps; 0 for no coupling
+        std::string thermostat;    ///< "langevin" or "bussi"
+    };
+    /**
+     * Couple some particles to a temperature of their own.  All others follow setTemperature(), setFriction() and
+     * setThermostat().  A call with the particles of an existing region changes that one, also while a Context uses the
+     * integrator; regions must not overlap.
+     *
+     * @param particles     the particles of the region
+     * @param temperature   their temperature in K
+     * @param friction      their friction in 1/ps; 0 for no coupling
+     * @param thermostat    "langevin" or "bussi"; see setThermostat()
+     * @return the index of the region
+     */
+    int setRegion(const std::vector<int>& particles, double temperature, double friction, const std::string& thermostat="langevin");
+    /** Get the number of regions. */
+    int getNumRegions() const {
+        return regions.size();
+    }
+    /** Get a region. */
+    const Region& getRegion(int index) const;
+    /**
+     * Compute the velocities in nm/ps at which the kinetic energy is unbiased: after another half kick where there is
+     * friction, without their components along constraints.  This is what State's kinetic energy is made of.
+     */
+    std::vector<OpenMM::Vec3> computeHalfStepVelocities();
+    /** Get whether the macro-step starts small and grows. */
+    bool getAdaptive() const {
+        return adaptive;
+    }
+    /**
+     * Set whether impulse starts with a corrector call every base step and doubles the interval after 10 macro-steps
+     * without a fault, until it is k.  The macro-step (and with it the time between frames) stays k dt: it is subdivided.
+     * The default is false.  Not for metropolis and reweight, whose k must not depend on what happens.
+     */
+    void setAdaptive(bool adaptive);
+    /** Get whether a macro-step with a fault is repeated with a smaller k. */
+    bool getErrorRecovery() const {
+        return errorRecovery;
+    }
+    /**
+     * Set whether a macro-step of impulse with a fault is undone and repeated with a smaller k: k/2, and so on down to
+     * steps on the true forces without the model, for at least 8 macro-steps; k doubles after 10 macro-steps without a
+     * fault.  Faults are: a number that is not finite; a corrector that fails from a cold start too; D further from its
+     * mean than 5 standard deviations and 4 kT (T is 300 K where none was set), |F_corr - F_model| larger than its mean
+     * by 5 standard deviations, 100 % and 10 kT/nm, both judged from the 100th macro-step on; a model outside the region that its
+     * contract declares.  When more than 1 % of the macro-steps (and at least 10) were repeated, the model is declared
+     * unfit and no longer used.  Default: true.
+     */
+    void setErrorRecovery(bool recovery);
+    /** Get the last faults that were handled (at most 1000; all are counted in the statistics). */
+    const std::vector<Event>& getEvents() const {
+        return events;
+    }
+    /** Get whether the metropolis test includes the shadow work. */
+    bool getIncludeShadowWork() const {
+        return includeShadowWork;
+    }
+    /**
+     * Set whether the metropolis test is made on dD + W, where W is the work that the finite base step does on H_fast
+     * (shadow work).  That removes the error of the base step from what is sampled; acceptance then falls with the size
+     * of the whole system.  Default: false.
+     */
+    void setIncludeShadowWork(bool include);
     /** Get the random number seed; 0 (the default) picks a new one for each Context. */
     int getRandomNumberSeed() const {
         return randomNumberSeed;
@@ -146,7 +257,8 @@ public:
     void setExtraChances(int chances);
     /**
      * Get the force groups of the true Hamiltonian: those set by setIntegrationForceGroups() (all by default) without
-     * the model's.  Reporters, the minimizer and the Monte Carlo barostats ask this.
+     * the model's; in reweight those of H_fast, without the corrector's.  Reporters, the minimizer and the Monte Carlo
+     * barostats ask this.
      */
     int getIntegrationForceGroups() const override;
     /** Get the statistics of the current Context. */
@@ -168,38 +280,86 @@ protected:
     }
     void createCheckpoint(std::ostream& stream) const override;
     void loadCheckpoint(std::istream& stream) override;
+    void serializeParameters(OpenMM::SerializationNode& node) const override;
+    void deserializeParameters(const OpenMM::SerializationNode& node) override;
 private:
+    /** What a computation needs to be valid for the Context's current positions. */
+    enum Requirement {FastForces, Energies, CorrectionForces};
+    /** What is valid for them. */
+    struct Validity {
+        bool fastForces = false, correctionForces = false, energies = false, plainForces = false;
+    };
+    // Settings and set-up (KStepIntegrator.cpp)
     void checkSettings() const;
+    int getCommonGroups() const;
+    IntegrateKStepStepKernel& getKernel();
+    // Steps (KStepIntegratorSteps.cpp)
     void macroStep();
-    void impulseStep();
-    void metropolisStep();
+    void impulseMacroStep();
+    void impulseStep(int numSteps);
+    void reweightStep();
     bool tryProposal();
-    void propagate();
-    void refresh(bool needCorrectionForces);
-    void validate(bool needCorrectionForces);
+    double propagate(int numSteps);
+    void recordD();
+    // Forces and energies (KStepIntegratorForces.cpp)
     void computeFastForces();
     void computeFastForcesAndModel();
     void computeCorrector(bool includeForces);
     void computeCorrection();
+    void computePlainForces();
+    void refresh();
+    void validate(Requirement requirement);
     void noticeChangedContext();
-    void recordD();
-    int getCommonGroups() const;
-    IntegrateKStepStepKernel& getKernel();
+    // Faults (KStepIntegratorFaults.cpp)
+    void recoverableMacroStep();
+    void plainStep(int numSteps);
+    void checkForFaults();
+    bool isModelOutsideRegion();
+    void countFault(FaultMonitor::Fault fault);
+    void logEvent(FaultMonitor::Fault fault, int from);
+    void throwNotFinite(const std::string& message) const;
+    std::string getNotFiniteMessage() const;
+    // Temperature (KStepIntegratorRegions.cpp)
+    void checkRegions() const;
+    void initializeRegions(const OpenMM::System& system);
+    void updateThermostats();
+    void applyBussi();
+    double drawKineticEnergyScale(double kineticEnergy, double degreesOfFreedom, double temperature, double decay);
+    bool hasLangevin() const;
+    bool hasThermostat() const;
+    // State (KStepIntegratorState.cpp)
+    void writeState(std::ostream& stream) const;
+    void readState(std::istream& stream);
+    void forgetHistory() const;
+
     double baseStepSize, temperature, friction;
     int k, extraChances, randomNumberSeed, correctorForceGroup, modelForceGroup;
-    std::string scheme;
+    bool adaptive, errorRecovery, includeShadowWork;
+    std::string scheme, thermostat;
     std::vector<MollifiedBond> mollification;
-    // What is valid for the Context's current positions.
-    bool fastForcesValid, correctionForcesValid, energiesValid;
-    double modelEnergy, correctorEnergy;
+    std::vector<Region> regions;
     bool hasModel;
+    // For the rest (index 0) and each region.
+    std::vector<double> degreesOfFreedom;
+    bool areThermostatsCurrent;
+    // Writing a checkpoint invalidates: what follows must not depend on more than the checkpoint holds.
+    mutable Validity valid;
+    double modelEnergy, correctorEnergy, fastEnergy;
     // How the Context stood after the last macro-step, to notice when someone else moved it or changed the groups.
     long long lastStepCount;
     int lastCommonGroups;
     OpenMM::Vec3 lastBox[3];
     Statistics statistics;
-    long long numD;
-    double sumSquaresD;
+    struct {
+        long long numD = 0;
+        double sumSquaresD = 0;
+        // Sums of the weights and their squares, relative to exp(maxLogWeight).
+        double maxLogWeight = 0, sumWeights = 0, sumSquaredWeights = 0;
+        bool warnedOfAcceptance = false;
+    } sums;
+    FaultMonitor monitor;
+    StepDivision division;
+    std::vector<Event> events;
     std::mt19937_64 random;
     OpenMM::Kernel kernel;
 };

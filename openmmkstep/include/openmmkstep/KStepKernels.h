@@ -8,6 +8,7 @@
 #include "openmmkstep/internal/export.h"
 #include <iosfwd>
 #include <string>
+#include <vector>
 
 namespace OpenMMKStep {
 
@@ -28,8 +29,13 @@ public:
     }
     IntegrateKStepStepKernel(std::string name, const OpenMM::Platform& platform) : OpenMM::KernelImpl(name, platform) {
     }
-    /** Allocate the arrays and seed the random number generator. */
+    /**
+     * Allocate the arrays and seed the random number generator.  Particles of no region have the region index 0, those
+     * of the integrator's region i have i+1.
+     */
     virtual void initialize(const OpenMM::System& system, const KStepIntegrator& integrator) = 0;
+    /** Set the Langevin friction (1/ps; 0 for none) and temperature (K) for each region index. */
+    virtual void setLangevin(const std::vector<double>& friction, const std::vector<double>& temperature) = 0;
     /** Set a slot to scale times the Context's current forces. */
     virtual void setForces(OpenMM::ContextImpl& context, ForceSlot slot, double scale) = 0;
     /** Add the Context's current forces to a slot. */
@@ -48,16 +54,23 @@ public:
     virtual void kick(OpenMM::ContextImpl& context, ForceSlot slot, double interval) = 0;
     /**
      * x += stepSize v, keeping position constraints (velocities receive the constraint forces) and virtual sites.
-     * With friction > 0 the drift is split in two halves around an exact Ornstein-Uhlenbeck step of length stepSize
-     * (the A-O-A of BAOAB; Leimkuhler and Matthews, Proc. R. Soc. A 472, 20160138 (2016)).
+     * If any region has friction, the drift is split in two halves around an exact Ornstein-Uhlenbeck step of length
+     * stepSize (the A-O-A of BAOAB; Leimkuhler and Matthews, Proc. R. Soc. A 472, 20160138 (2016)).
      *
      * A velocity component along the constraints at the start has no influence on the result, so velocities need
      * projecting only where they are seen from outside.
+     *
+     * @param heat  if not NULL, the change of the kinetic energy (kJ/mol) by the Ornstein-Uhlenbeck step is added
      */
-    virtual void drift(OpenMM::ContextImpl& context, double stepSize, double friction, double temperature,
-                       double tolerance) = 0;
+    virtual void drift(OpenMM::ContextImpl& context, double stepSize, double tolerance, double* heat=NULL) = 0;
     /** Remove the velocity components along the constraints. */
     virtual void constrainVelocities(OpenMM::ContextImpl& context, double tolerance) = 0;
+    /** Kinetic energy (kJ/mol) of the velocities for each region index. */
+    virtual void computeRegionKineticEnergies(OpenMM::ContextImpl& context, std::vector<double>& energies) = 0;
+    /** Multiply the velocities by a factor for each region index. */
+    virtual void scaleVelocities(OpenMM::ContextImpl& context, const std::vector<double>& factors) = 0;
+    /** The Euclidean norm of a slot's forces over all particles, kJ/mol/nm. */
+    virtual double computeForceNorm(OpenMM::ContextImpl& context, ForceSlot slot) = 0;
     /** Keep positions, velocities and both force slots.  One state is kept; the random state is not part of it. */
     virtual void saveState(OpenMM::ContextImpl& context) = 0;
     /** Bring the saved state back, with velocities multiplied by velocityScale (1, or -1 for a momentum flip). */
@@ -66,6 +79,9 @@ public:
     virtual bool isStateFinite(OpenMM::ContextImpl& context) = 0;
     /** Kinetic energy in kJ/mol of the velocities v + timeShift F/m (slot Fast; not read where timeShift is 0). */
     virtual double computeKineticEnergy(OpenMM::ContextImpl& context, double timeShift, double tolerance) = 0;
+    /** The velocities v + timeShift F/m (slot Fast; not read where timeShift is 0), without components along constraints. */
+    virtual void getShiftedVelocities(OpenMM::ContextImpl& context, double timeShift, double tolerance,
+                                      std::vector<OpenMM::Vec3>& velocities) = 0;
     /** Put the Context's forces aside, so that computing others does not change what the user sees. */
     virtual void pushForces(OpenMM::ContextImpl& context) = 0;
     /** Bring back the forces put aside by pushForces(). */

@@ -36,6 +36,13 @@ void ReferenceIntegrateKStepStepKernel::initialize(const System& system, const K
     for (const KStepIntegrator::MollifiedBond& bond : mollification)
         if (min(bond.particle1, bond.particle2) < 0 || max(bond.particle1, bond.particle2) >= numParticles)
             throw OpenMMException("KStepIntegrator: a mollified bond connects particles "+to_string(bond.particle1)+" and "+to_string(bond.particle2)+", but the System has "+to_string(numParticles)+" particles.");
+    regionIndex.assign(numParticles, 0);
+    for (int i = 0; i < integrator.getNumRegions(); i++)
+        for (int particle : integrator.getRegion(i).particles)
+            regionIndex[particle] = i+1;
+    regionFriction.assign(integrator.getNumRegions()+1, 0.0);
+    regionTemperature = regionFriction;
+    hasFriction = false;
     int seed = integrator.getRandomNumberSeed();
     init_gen_rand(seed == 0 ? random_device{}() : (unsigned int) seed, random);
     nextGaussianIsValid = false;
@@ -88,12 +95,27 @@ void ReferenceIntegrateKStepStepKernel::kick(ContextImpl& context, ForceSlot slo
         velocities[i] += forces[i]*(interval*inverseMasses[i]);
 }
 
-void ReferenceIntegrateKStepStepKernel::drift(ContextImpl& context, double stepSize, double friction, double temperature, double tolerance) {
-    if (friction == 0)
+void ReferenceIntegrateKStepStepKernel::setLangevin(const vector<double>& friction, const vector<double>& temperature) {
+    regionFriction = friction;
+    regionTemperature = temperature;
+    hasFriction = (*max_element(friction.begin(), friction.end()) > 0);
+}
+
+void ReferenceIntegrateKStepStepKernel::drift(ContextImpl& context, double stepSize, double tolerance, double* heat) {
+    if (!hasFriction)
         move(context, stepSize, tolerance);
     else {
         move(context, 0.5*stepSize, tolerance);
-        randomizeVelocities(context, stepSize, friction, temperature);
+        // The next move does not feel velocities along constraints, but the kinetic energy would.
+        if (heat != NULL) {
+            constrainVelocities(context, tolerance);
+            *heat -= computeKineticEnergy(context, 0, tolerance);
+        }
+        randomizeVelocities(context, stepSize);
+        if (heat != NULL) {
+            constrainVelocities(context, tolerance);
+            *heat += computeKineticEnergy(context, 0, tolerance);
+        }
         move(context, 0.5*stepSize, tolerance);
     }
     if (hasVirtualSites)
@@ -127,16 +149,22 @@ void ReferenceIntegrateKStepStepKernel::move(ContextImpl& context, double interv
 /**
  * An exact Ornstein-Uhlenbeck step.
  */
-void ReferenceIntegrateKStepStepKernel::randomizeVelocities(ContextImpl& context, double interval, double friction, double temperature) {
+void ReferenceIntegrateKStepStepKernel::randomizeVelocities(ContextImpl& context, double interval) {
     vector<Vec3>& velocities = *getData(context).velocities;
-    double decay = exp(-friction*interval);
-    double noise = sqrt(GAS_CONSTANT*temperature*(1-decay*decay));
-    for (size_t i = 0; i < velocities.size(); i++)
-        if (inverseMasses[i] != 0) {
-            double scale = noise*sqrt(inverseMasses[i]);
-            double x = gaussian(), y = gaussian(), z = gaussian();
-            velocities[i] = velocities[i]*decay+Vec3(x, y, z)*scale;
-        }
+    size_t numRegions = regionFriction.size();
+    vector<double> decay(numRegions), noise(numRegions);
+    for (size_t i = 0; i < numRegions; i++) {
+        decay[i] = exp(-regionFriction[i]*interval);
+        noise[i] = sqrt(GAS_CONSTANT*regionTemperature[i]*(1-decay[i]*decay[i]));
+    }
+    for (size_t i = 0; i < velocities.size(); i++) {
+        int region = regionIndex[i];
+        if (inverseMasses[i] == 0 || regionFriction[region] == 0)
+            continue;
+        double scale = noise[region]*sqrt(inverseMasses[i]);
+        double x = gaussian(), y = gaussian(), z = gaussian();
+        velocities[i] = velocities[i]*decay[region]+Vec3(x, y, z)*scale;
+    }
 }
 
 double ReferenceIntegrateKStepStepKernel::gaussian() {
@@ -189,19 +217,46 @@ bool ReferenceIntegrateKStepStepKernel::isStateFinite(ContextImpl& context) {
     return true;
 }
 
-double ReferenceIntegrateKStepStepKernel::computeKineticEnergy(ContextImpl& context, double timeShift, double tolerance) {
+void ReferenceIntegrateKStepStepKernel::getShiftedVelocities(ContextImpl& context, double timeShift, double tolerance, vector<Vec3>& velocities) {
     ReferencePlatform::PlatformData& data = getData(context);
-    shiftedVelocities = *data.velocities;
-    if (timeShift != 0) {
-        for (size_t i = 0; i < shiftedVelocities.size(); i++)
-            shiftedVelocities[i] += slots[Fast][i]*(timeShift*inverseMasses[i]);
-        if (hasConstraints)
-            data.constraints->applyToVelocities(*data.positions, shiftedVelocities, inverseMasses, tolerance);
-    }
+    velocities = *data.velocities;
+    if (timeShift != 0)
+        for (size_t i = 0; i < velocities.size(); i++)
+            velocities[i] += slots[Fast][i]*(timeShift*inverseMasses[i]);
+    if (hasConstraints)
+        data.constraints->applyToVelocities(*data.positions, velocities, inverseMasses, tolerance);
+}
+
+double ReferenceIntegrateKStepStepKernel::computeKineticEnergy(ContextImpl& context, double timeShift, double tolerance) {
+    // On-step velocities are free of components along constraints already.
+    if (timeShift == 0)
+        shiftedVelocities = *getData(context).velocities;
+    else
+        getShiftedVelocities(context, timeShift, tolerance, shiftedVelocities);
     double energy = 0;
     for (size_t i = 0; i < shiftedVelocities.size(); i++)
         energy += 0.5*masses[i]*shiftedVelocities[i].dot(shiftedVelocities[i]);
     return energy;
+}
+
+void ReferenceIntegrateKStepStepKernel::computeRegionKineticEnergies(ContextImpl& context, vector<double>& energies) {
+    vector<Vec3>& velocities = *getData(context).velocities;
+    energies.assign(regionFriction.size(), 0.0);
+    for (size_t i = 0; i < velocities.size(); i++)
+        energies[regionIndex[i]] += 0.5*masses[i]*velocities[i].dot(velocities[i]);
+}
+
+void ReferenceIntegrateKStepStepKernel::scaleVelocities(ContextImpl& context, const vector<double>& factors) {
+    vector<Vec3>& velocities = *getData(context).velocities;
+    for (size_t i = 0; i < velocities.size(); i++)
+        velocities[i] *= factors[regionIndex[i]];
+}
+
+double ReferenceIntegrateKStepStepKernel::computeForceNorm(ContextImpl& context, ForceSlot slot) {
+    double sum = 0;
+    for (const Vec3& force : slots[slot])
+        sum += force.dot(force);
+    return sqrt(sum);
 }
 
 void ReferenceIntegrateKStepStepKernel::pushForces(ContextImpl& context) {

@@ -15,6 +15,8 @@ public:
     KStepModelForceImpl(const KStepModelForce& owner);
     void initialize(OpenMM::ContextImpl& context) override;
     double calcForcesAndEnergy(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy, int groups) override;
+    /** Whether a distance of two QM atoms is outside the range that the model's contract declares, if it does. */
+    bool isOutsideTrainingRegion(OpenMM::ContextImpl& context) const;
 protected:
     double compute(Embedding& embedding) override;
 private:

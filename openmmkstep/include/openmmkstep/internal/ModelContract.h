@@ -18,6 +18,12 @@ struct ModelContract {
     std::vector<double> dampingLengths;    ///< d_a in nm, for models with phi
     int hardnessElement;                   ///< element of the embedding charges the model was trained with
     int charge, multiplicity;              ///< of the molecule
+    /** The distance of two atoms in the training data. */
+    struct DistanceRange {
+        int atom1, atom2;                  ///< indices in species
+        double min, max;                   ///< nm
+    };
+    std::vector<DistanceRange> distanceRanges;  ///< the region of validity; empty if not declared
     /**
      * Read a contract.
      *

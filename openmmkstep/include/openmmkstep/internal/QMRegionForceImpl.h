@@ -26,6 +26,10 @@ public:
 protected:
     /** Compute the energy at the embedding's positions and add all forces to the embedding's. */
     virtual double compute(Embedding& embedding) = 0;
+    /** Compute anew even if the positions stay the same. */
+    void discardResult() {
+        isResultValid = false;
+    }
     const QMRegionForce& owner;
     std::unique_ptr<Embedding> embedding;
 private:

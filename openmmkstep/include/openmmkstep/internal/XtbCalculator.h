@@ -27,6 +27,11 @@ public:
     double compute(Embedding& embedding);
     /** Atomic partial charges of the last calculation, in e. */
     std::vector<double> getPartialCharges() const;
+    /**
+     * Forget the wavefunction, which is the guess for the next calculation.  GFN-FF has none, and keeps the topology
+     * that it found at its first geometry.
+     */
+    void dropWarmStart();
 private:
     void createHandles();
     void deleteHandles();

@@ -15,6 +15,8 @@ public:
     XtbForceImpl(const XtbForce& owner);
     void initialize(OpenMM::ContextImpl& context) override;
     std::vector<double> getPartialCharges(OpenMM::ContextImpl& context);
+    /** Let the next evaluation start cold and depend on nothing but the positions. */
+    void dropWarmStart();
 protected:
     double compute(Embedding& embedding) override;
 private:

@@ -1,0 +1,213 @@
+#include "openmmkstep/KStepIntegrator.h"
+#include "openmmkstep/KStepKernels.h"
+#include "openmmkstep/internal/ConvergenceError.h"
+#include "openmmkstep/internal/KStepModelForceImpl.h"
+#include "openmmkstep/internal/UnitConstants.h"
+#include "openmm/OpenMMException.h"
+#include "openmm/internal/ContextImpl.h"
+#include <cmath>
+#include <iostream>
+#include <sstream>
+
+// Faults of a macro-step, and what follows from them.
+
+using namespace OpenMMKStep;
+using namespace OpenMM;
+using namespace std;
+
+static const double DEFAULT_TEMPERATURE = 300;
+static const int MIN_REPETITIONS_OF_UNFIT_MODEL = 10;
+static const double SHARE_OF_UNFIT_MODEL = 0.01;
+static const size_t MAX_EVENTS = 1000;
+
+namespace {
+
+/** A macro-step has failed in a way that a smaller k may avoid. */
+class FaultError : public OpenMMException {
+public:
+    FaultError(FaultMonitor::Fault fault, const string& message) : OpenMMException(message), fault(fault) {
+    }
+    const FaultMonitor::Fault fault;
+};
+
+} // namespace
+
+void KStepIntegrator::throwNotFinite(const string& message) const {
+    throw FaultError(FaultMonitor::NonFinite, message);
+}
+
+string KStepIntegrator::getNotFiniteMessage() const {
+    return "KStepIntegrator: a position, velocity or energy is NaN or infinite after a macro-step of "+to_string(getStepSize())+" ps.  The Context keeps the state before it.  Usual causes: a macro-step or base step that is too long, a model outside the region it was trained for, a structure that was not minimized.";
+}
+
+/**
+ * A macro-step of impulse that is repeated with smaller k as long as it fails.  The whole state of its start comes back
+ * each time, the random state included.
+ */
+void KStepIntegrator::recoverableMacroStep() {
+    if (division.getMacroStep() != k)
+        division.initialize(k, adaptive);
+    refresh();
+    StepDivision startDivision = division;
+    double startTime = context->getTime();
+    mt19937_64 startRandom = random;
+    stringstream startKernel;
+    bool isRandom = hasLangevin();
+    if (isRandom)
+        getKernel().createCheckpoint(*context, startKernel);
+    bool repeated = false, finished = false;
+    string firstMessage;
+    while (!finished) {
+        int from = division.getInterval();
+        FaultMonitor::Fault fault = FaultMonitor::None;
+        string message;
+        // Until the forces at the start are known there is nothing to be undone.
+        bool saved = false;
+        double startModelEnergy = modelEnergy, startCorrectorEnergy = correctorEnergy;
+        Validity startValid = valid;
+        auto restore = [&] {
+            if (saved)
+                getKernel().restoreState(*context, 1);
+            modelEnergy = startModelEnergy;
+            correctorEnergy = startCorrectorEnergy;
+            valid = startValid;
+            context->setTime(startTime);
+            random = startRandom;
+            if (isRandom) {
+                startKernel.clear();
+                startKernel.seekg(0);
+                getKernel().loadCheckpoint(*context, startKernel);
+            }
+        };
+        try {
+            getKernel().saveState(*context);
+            saved = true;
+            if (from > 0 && !(valid.fastForces && valid.energies && valid.correctionForces)) {
+                validate(CorrectionForces);
+                getKernel().saveState(*context);
+                startModelEnergy = modelEnergy;
+                startCorrectorEnergy = correctorEnergy;
+                startValid = valid;
+            }
+            impulseMacroStep();
+            applyBussi();
+            finished = true;
+        }
+        catch (const FaultError& e) {
+            fault = e.fault;
+            message = e.what();
+        }
+        catch (const ConvergenceError& e) {
+            fault = FaultMonitor::ConvergenceFailure;
+            message = e.what();
+        }
+        catch (const OpenMMException& e) {
+            // Forces complain in words of their own about coordinates that are NaN.
+            if (getKernel().isStateFinite(*context)) {
+                restore();
+                throw;
+            }
+            fault = FaultMonitor::NonFinite;
+            message = getNotFiniteMessage();
+        }
+        catch (...) {
+            restore();
+            throw;
+        }
+        if (!finished) {
+            restore();
+            countFault(fault);
+            if (!repeated)
+                firstMessage = message;
+            if (!division.shrink()) {
+                division = startDivision;
+                throw OpenMMException(firstMessage+"  (Steps on the true forces, without the model, failed too.)");
+            }
+            logEvent(fault, from);
+            repeated = true;
+        }
+    }
+    context->setStepCount(context->getStepCount()+1);
+    lastStepCount = context->getStepCount();
+    statistics.macroSteps++;
+    if (repeated)
+        statistics.redone++;
+    if (division.getInterval() == 0)
+        statistics.plainMacroSteps++;
+    else {
+        recordD();
+        monitor.record(correctorEnergy-modelEnergy, getKernel().computeForceNorm(*context, IntegrateKStepStepKernel::Correction));
+    }
+    if (!repeated)
+        division.recordSuccess();
+    if (hasModel && !statistics.modelUnfit && statistics.redone >= MIN_REPETITIONS_OF_UNFIT_MODEL && statistics.redone > SHARE_OF_UNFIT_MODEL*statistics.macroSteps) {
+        statistics.modelUnfit = 1;
+        division.forbidModel();
+        cerr << "Warning: KStepIntegrator: " << statistics.redone << " of " << statistics.macroSteps << " macro-steps had to be "
+             << "repeated.  The model is unfit for this system; the simulation goes on without it, with a corrector call "
+             << "every base step.  Train it on the structures met here, or choose a smaller k." << endl;
+    }
+}
+
+void KStepIntegrator::countFault(FaultMonitor::Fault fault) {
+    switch (fault) {
+        case FaultMonitor::ConvergenceFailure:
+            statistics.convergenceFailures++;
+            break;
+        case FaultMonitor::OutlierD:
+            statistics.outliersD++;
+            break;
+        case FaultMonitor::OutlierForce:
+            statistics.outliersForce++;
+            break;
+        case FaultMonitor::OutsideRegion:
+            statistics.outsideRegion++;
+            break;
+        default:
+            statistics.nonFinite++;
+    }
+}
+
+void KStepIntegrator::logEvent(FaultMonitor::Fault fault, int from) {
+    if (events.size() == MAX_EVENTS)
+        events.erase(events.begin());
+    events.push_back({context->getStepCount(), context->getTime(), FaultMonitor::getName(fault), from, division.getInterval()});
+}
+
+void KStepIntegrator::checkForFaults() {
+    double kT = GAS_CONSTANT*(temperature > 0 ? temperature : DEFAULT_TEMPERATURE);
+    FaultMonitor::Fault fault = monitor.check(correctorEnergy-modelEnergy, getKernel().computeForceNorm(*context, IntegrateKStepStepKernel::Correction), kT);
+    if (fault == FaultMonitor::None && isModelOutsideRegion())
+        fault = FaultMonitor::OutsideRegion;
+    if (fault != FaultMonitor::None)
+        throw FaultError(fault, string("KStepIntegrator: fault '")+FaultMonitor::getName(fault)+"'");
+}
+
+bool KStepIntegrator::isModelOutsideRegion() {
+    for (ForceImpl* impl : context->getForceImpls()) {
+        KStepModelForceImpl* model = dynamic_cast<KStepModelForceImpl*>(impl);
+        if (model != NULL && model->isOutsideTrainingRegion(*context))
+            return true;
+    }
+    return false;
+}
+
+/**
+ * Steps on the true forces, each with a corrector call; the model is not asked for anything.
+ */
+void KStepIntegrator::plainStep(int numSteps) {
+    IntegrateKStepStepKernel& kernel = getKernel();
+    if (!valid.plainForces)
+        computePlainForces();
+    valid = Validity();
+    for (int i = 0; i < numSteps; i++) {
+        kernel.kick(*context, IntegrateKStepStepKernel::Fast, 0.5*baseStepSize);
+        kernel.drift(*context, baseStepSize, getConstraintTolerance());
+        computePlainForces();
+        kernel.kick(*context, IntegrateKStepStepKernel::Fast, 0.5*baseStepSize);
+    }
+    kernel.constrainVelocities(*context, getConstraintTolerance());
+    if (!kernel.isStateFinite(*context))
+        throwNotFinite(getNotFiniteMessage());
+    valid.plainForces = true;
+}

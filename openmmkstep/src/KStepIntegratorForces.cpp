@@ -1,0 +1,157 @@
+#include "openmmkstep/KStepIntegrator.h"
+#include "openmmkstep/KStepKernels.h"
+#include "openmm/OpenMMException.h"
+#include "openmm/internal/ContextImpl.h"
+#include <cmath>
+
+// Which forces are computed, and what of them is still valid.
+
+using namespace OpenMMKStep;
+using namespace OpenMM;
+using namespace std;
+
+void KStepIntegrator::computeFastForces() {
+    context->calcForcesAndEnergy(true, false, getCommonGroups() | (1<<modelForceGroup));
+    getKernel().setForces(*context, IntegrateKStepStepKernel::Fast, 1);
+}
+
+/**
+ * At the ends of a macro-step the model is evaluated apart from the common groups, since its energy and forces are
+ * needed alone.  This sets the slot Correction to minus the model's forces.
+ */
+void KStepIntegrator::computeFastForcesAndModel() {
+    IntegrateKStepStepKernel& kernel = getKernel();
+    fastEnergy = context->calcForcesAndEnergy(true, includeShadowWork, getCommonGroups());
+    kernel.setForces(*context, IntegrateKStepStepKernel::Fast, 1);
+    modelEnergy = 0;
+    if (hasModel) {
+        modelEnergy = context->calcForcesAndEnergy(true, true, 1<<modelForceGroup);
+        kernel.addForces(*context, IntegrateKStepStepKernel::Fast);
+    }
+    fastEnergy += modelEnergy;
+    kernel.setForces(*context, IntegrateKStepStepKernel::Correction, hasModel ? -1 : 0);
+}
+
+/**
+ * The energies of D and, in the slot Correction, its forces, after computeFastForcesAndModel() or, with mollification,
+ * computeFastForces().
+ */
+void KStepIntegrator::computeCorrection() {
+    if (mollification.empty()) {
+        computeCorrector(true);
+        return;
+    }
+    IntegrateKStepStepKernel& kernel = getKernel();
+    kernel.mollify(*context);
+    try {
+        modelEnergy = 0;
+        if (hasModel)
+            modelEnergy = context->calcForcesAndEnergy(true, true, 1<<modelForceGroup);
+        kernel.setForces(*context, IntegrateKStepStepKernel::Correction, hasModel ? -1 : 0);
+        computeCorrector(true);
+    }
+    catch (...) {
+        kernel.unmollify(*context);
+        throw;
+    }
+    kernel.unmollify(*context);
+}
+
+void KStepIntegrator::computeCorrector(bool includeForces) {
+    statistics.correctorCalls++;
+    correctorEnergy = context->calcForcesAndEnergy(includeForces, true, 1<<correctorForceGroup);
+    if (includeForces)
+        getKernel().addForces(*context, IntegrateKStepStepKernel::Correction);
+}
+
+/**
+ * The slot Fast holds the true forces for steps without the model.
+ */
+void KStepIntegrator::computePlainForces() {
+    statistics.correctorCalls++;
+    double energy = context->calcForcesAndEnergy(true, true, getCommonGroups() | (1<<correctorForceGroup));
+    if (!isfinite(energy))
+        throwNotFinite(getNotFiniteMessage());
+    getKernel().setForces(*context, IntegrateKStepStepKernel::Fast, 1);
+}
+
+/**
+ * Let barostats and the like act before a macro-step.
+ */
+void KStepIntegrator::refresh() {
+    noticeChangedContext();
+    if (context->updateContextState()) {
+        stateChanged(State::Positions);
+        noticeChangedContext();
+    }
+}
+
+/**
+ * Compute what is required and not valid for the current positions.
+ */
+void KStepIntegrator::validate(Requirement requirement) {
+    bool needEnergies = (requirement != FastForces), needForces = (requirement == CorrectionForces);
+    if (valid.fastForces && (valid.energies || !needEnergies) && (valid.correctionForces || !needForces))
+        return;
+    // What a continued run has from its last inner step, a restarted one must compute in the same way, to the last bit.
+    if (mollification.empty())
+        computeFastForcesAndModel();
+    else
+        computeFastForces();
+    valid.fastForces = true;
+    valid.plainForces = valid.energies = valid.correctionForces = false;
+    if (!needEnergies)
+        return;
+    if (needForces)
+        computeCorrection();
+    else
+        computeCorrector(false);
+    if (!isfinite(correctorEnergy-modelEnergy))
+        throwNotFinite("KStepIntegrator: the energy of the corrector or the model is NaN or infinite at the current positions.  Check that positions were set and the structure is reasonable.");
+    valid.energies = true;
+    valid.correctionForces = needForces;
+}
+
+/**
+ * Under friction the kinetic energy of BAOAB's on-step velocities is biased by O(dt^2) (several K for hydrogens at
+ * 2 fs); after the next half kick it is not.
+ */
+double KStepIntegrator::computeKineticEnergy() {
+    if (!hasLangevin())
+        return getKernel().computeKineticEnergy(*context, 0, getConstraintTolerance());
+    noticeChangedContext();
+    if (!valid.fastForces && !valid.plainForces) {
+        getKernel().pushForces(*context);
+        computeFastForces();
+        getKernel().popForces(*context);
+        // Not marked as valid: a step computes them in its own order, on which their last bits depend.
+    }
+    return getKernel().computeKineticEnergy(*context, 0.5*baseStepSize, getConstraintTolerance());
+}
+
+vector<Vec3> KStepIntegrator::computeHalfStepVelocities() {
+    if (context == NULL)
+        throw OpenMMException("This Integrator is not bound to a context!");
+    computeKineticEnergy();
+    vector<Vec3> velocities;
+    getKernel().getShiftedVelocities(*context, hasLangevin() ? 0.5*baseStepSize : 0.0, getConstraintTolerance(), velocities);
+    return velocities;
+}
+
+/**
+ * Notice changes that stateChanged() does not report: steps made by another integrator of a CompoundIntegrator, a new
+ * box, and other integration force groups.
+ */
+void KStepIntegrator::noticeChangedContext() {
+    Vec3 box[3];
+    context->getPeriodicBoxVectors(box[0], box[1], box[2]);
+    bool changed = (context->getStepCount() != lastStepCount || getCommonGroups() != lastCommonGroups);
+    for (int i = 0; i < 3; i++) {
+        changed |= (box[i] != lastBox[i]);
+        lastBox[i] = box[i];
+    }
+    lastStepCount = context->getStepCount();
+    lastCommonGroups = getCommonGroups();
+    if (changed)
+        stateChanged(State::Positions);
+}
