@@ -87,8 +87,11 @@ static void buildSystem(System& system, Force* corrector) {
 
 void testRefusedArguments() {
     const double nan = numeric_limits<double>::quiet_NaN(), infinity = numeric_limits<double>::infinity();
-    for (string scheme : {"jump"})
-        ASSERT_THROWS(KStepIntegrator(0.001, 4, scheme, TEMPERATURE), "the scheme '"+scheme+"' is not available");
+    ASSERT_THROWS(KStepIntegrator(0.001, 1, "jump", TEMPERATURE), "needs k of at least 2");
+    ASSERT_THROWS(KStepIntegrator(0.001, 4).setJumpModelData("model", {0}), "belongs to the scheme 'jump'");
+    ASSERT_THROWS(KStepIntegrator(0.001, 4, "jump", TEMPERATURE).setJumpModelData("model", {0, 1, 0}), "each given once");
+    ASSERT_THROWS(KStepIntegrator(0.001, 4, "jump", TEMPERATURE).setJumpModelData("", {0}), "has no content");
+    ASSERT_THROWS(KStepIntegrator(0.001, 4, "jump", TEMPERATURE).setJumpModel("no/such/file.pt", {0}), "'no/such/file.pt' cannot be read");
     ASSERT_THROWS(KStepIntegrator(0.001, 4, "verlet", TEMPERATURE), "found 'verlet'");
     ASSERT_THROWS(KStepIntegrator(0.001, 0), "found 0");
     ASSERT_THROWS(KStepIntegrator(0.001, -3), "found -3");

@@ -26,7 +26,12 @@ INTEGRATOR = "openmmkstep/src/KStepIntegrator.cpp"
 STEPS = "openmmkstep/src/KStepIntegratorSteps.cpp"
 FORCES = "openmmkstep/src/KStepIntegratorForces.cpp"
 FAULTS = "openmmkstep/src/KStepIntegratorFaults.cpp"
+REGIONS = "openmmkstep/src/KStepIntegratorRegions.cpp"
+DIVISION = "openmmkstep/src/StepDivision.cpp"
+MONITOR = "openmmkstep/src/FaultMonitor.cpp"
 STATE = "openmmkstep/src/KStepIntegratorState.cpp"
+MOLLIFICATION = "openmmkstep/src/Mollification.cpp"
+RESONANCE = "openmmkstep/src/KStepResonance.cpp"
 KERNEL = "platforms/reference/src/ReferenceKStepKernels.cpp"
 METROPOLIS_TEST = "tests/TestKStepMetropolis.h"
 
@@ -151,11 +156,86 @@ MUTATIONS = [
         "bool unused; stream.read((char*) &unused, sizeof(bool));",
         "Context",
     ),
-    Mutation("mollified kick without its projection", KERNEL, "(force-u*u.dot(force))", "force", "Mollified"),
     Mutation(
-        "heavy atom without the rest of the force", KERNEL, "forces[bond.particle1] += force-kept;", "", "Mollified"
+        "mollified kick without its projection",
+        MOLLIFICATION,
+        "(total-bond->direction*bond->direction.dot(total))",
+        "total",
+        "Mollified",
     ),
-    Mutation("positions left mollified", KERNEL, "    positions = truePositions;", "", "Mollified"),
+    Mutation(
+        "fixed end without the rest of the force", MOLLIFICATION, "forces[bond->fixed] -= onDelta;", "", "Mollified"
+    ),
+    Mutation(
+        "only the moving end counts in a subtree's force",
+        MOLLIFICATION,
+        "total += forces[i];",
+        "total = forces[bond->moving];",
+        "DeepMollification",
+    ),
+    Mutation(
+        "a bond moves its end alone",
+        MOLLIFICATION,
+        "x[i] += shift;",
+        "if (i == bond.moving) x[i] += shift;",
+        "DeepMollification",
+    ),
+    Mutation(
+        "an angle's reference feels nothing", MOLLIFICATION, "forces[a->other] += onOther;", "", "DeepMollification"
+    ),
+    Mutation(
+        "an angle's kick without the turning plane",
+        MOLLIFICATION,
+        "-a->arm*a->axis.dot(onP)-onP*a->arm.dot(a->axis)",
+        "",
+        "DeepMollification",
+    ),
+    Mutation(
+        "virtual sites not mollified",
+        KERNEL,
+        "positions[particles[i]] = mollified[i];\n    if (hasVirtualSites)",
+        "positions[particles[i]] = mollified[i];\n    if (false)",
+        "DeepMollification",
+    ),
+    Mutation(
+        "straight angles not noticed", MOLLIFICATION, "a.height < STRAIGHT*a.armLength", "false", "DeepMollification"
+    ),
+    Mutation(
+        "an undefined A(x) ends the run",
+        FAULTS,
+        "catch (const MollificationError& e) {",
+        "catch (const MollificationError& e) { restore(); throw;",
+        "DeepMollification",
+    ),
+    Mutation("positions left mollified", KERNEL, "    *getData(context).positions = truePositions;", "", "Mollified"),
+    Mutation(
+        "mollified bonds count as resonant",
+        RESONANCE,
+        "held.insert(minmax(bond.particle1, bond.particle2));",
+        "",
+        "Resonance",
+    ),
+    Mutation(
+        "the period by the corrector", RESONANCE, "hasModel ? modelForceGroup", "false ? modelForceGroup", "Resonance"
+    ),
+    Mutation("the period of the hydrogen alone", RESONANCE, "+1/system.getParticleMass(bond.heavy)", "", "Resonance"),
+    Mutation(
+        "left where the last period was computed",
+        RESONANCE,
+        "    }\n    getKernel().restoreState(*context, 1);",
+        "    }",
+        "Resonance",
+    ),
+    Mutation(
+        "another step size not checked", RESONANCE, "h == resonanceCheckedFor", "resonanceCheckedFor != 0", "Resonance"
+    ),
+    Mutation(
+        "bias of the wrong sign (sampling)",
+        STEPS,
+        "return d-(correctorEnergy-modelEnergy);",
+        "return (correctorEnergy-modelEnergy)-d;",
+        "Resonance",
+    ),
     Mutation(
         "D kept after a barostat's trial",
         FORCES,
@@ -191,8 +271,49 @@ MUTATIONS = [
         "",
         "IntegratorSuite",
     ),
-    Mutation("mollified bond feels the corrector", KERNEL, "(force-u*u.dot(force))", "force", "IntegratorSuite"),
+    Mutation(
+        "mollified bond feels the corrector",
+        MOLLIFICATION,
+        "(total-bond->direction*bond->direction.dot(total))",
+        "total",
+        "IntegratorSuite",
+    ),
     Mutation("failed step not undone", FAULTS, "getKernel().restoreState(*context, 1);", ";", "Errors"),
+    Mutation(
+        "D kept after a barostat's trial",
+        FORCES,
+        "stateChanged(State::Positions);\n        noticeChangedContext();",
+        "context->getPeriodicBoxVectors(lastBox[0], lastBox[1], lastBox[2]);",
+        "Barostat",
+    ),
+    Mutation(
+        "barostat sees the model too",
+        INTEGRATOR,
+        "getIntegrationForceGroups() & ~(1<<(scheme",
+        "getIntegrationForceGroups() & ~(0<<(scheme",
+        "Barostat",
+    ),
+    Mutation(
+        "barostat sees the model in place of the corrector",
+        INTEGRATOR,
+        "correctorForceGroup : modelForceGroup));",
+        "correctorForceGroup : context == NULL ? modelForceGroup : correctorForceGroup));",
+        "Barostat",
+    ),
+    Mutation(
+        "damped oscillator with half the friction",
+        KERNEL,
+        "exp(-regionFriction[i]*interval)",
+        "exp(-0.5*regionFriction[i]*interval)",
+        "IntegratorSuite",
+    ),
+    Mutation(
+        "constraints left out",
+        KERNEL,
+        "data.constraints->apply(",
+        "if (false) data.constraints->apply(",
+        "IntegratorSuite",
+    ),
     Mutation(
         "NaN not noticed",
         STEPS,
@@ -200,6 +321,40 @@ MUTATIONS = [
         "if (false && !getKernel()",
         "Errors",
     ),
+    Mutation("constraints not counted", REGIONS, "degreesOfFreedom[region1] -= 0.5;", "", "Regions"),
+    Mutation("centre of mass not counted", REGIONS, "degreesOfFreedom[j] -= 3*masses[j]/totalMass;", ";", "Regions"),
+    Mutation("relaxation twice as fast", REGIONS, "exp(-rate*getStepSize())", "exp(-2*rate*getStepSize())", "Regions"),
+    Mutation(
+        "all regions at one temperature",
+        REGIONS,
+        "temperatures.push_back(region.temperature);",
+        "temperatures.push_back(temperature);",
+        "Regions",
+    ),
+    Mutation("shadow work of the wrong sign", STEPS, "+shadowWork < threshold", "-shadowWork < threshold", "Regions"),
+    Mutation("heat taken for work", STEPS, "-startEnergy-heat;", "-startEnergy;", "Regions"),
+    Mutation("weights of the wrong sign", STEPS, "logWeight = -d/", "logWeight = d/", "Reweight"),
+    Mutation(
+        "reweight's barostat sees the corrector",
+        INTEGRATOR,
+        'scheme == "reweight" ? correctorForceGroup : modelForceGroup',
+        'scheme == "none" ? correctorForceGroup : modelForceGroup',
+        "Reweight",
+    ),
+    Mutation("noise not repeated", FAULTS, "getKernel().loadCheckpoint(*context, startKernel);", "", "Recovery"),
+    Mutation("outliers of D let through", MONITOR, "return OutlierD;", ";", "Recovery"),
+    Mutation("outliers of the force let through", MONITOR, "return OutlierForce;", ";", "Recovery"),
+    Mutation("k grows too early", DIVISION, "SUCCESSES_TO_GROW = 10", "SUCCESSES_TO_GROW = 9", "Recovery"),
+    Mutation(
+        "plain steps left too early",
+        DIVISION,
+        "SUCCESSES_TO_LEAVE_PLAIN = 8",
+        "SUCCESSES_TO_LEAVE_PLAIN = 7",
+        "Recovery",
+    ),
+    Mutation("energy of plain steps not looked at", FORCES, "if (!isfinite(energy))", "if (false)", "Errors"),
+    Mutation("division not restored", STATE, "read(stream, division);", "StepDivision d; read(stream, d);", "Restart"),
+    Mutation("forces kept at a checkpoint", STATE, "    valid = Validity();", "", "Restart"),
 ]
 
 
@@ -259,6 +414,8 @@ def runTest(folder: Path, test: str) -> tuple[bool, str]:
         capture_output=True,
         text=True,
     )
+    if "Not Run" in result.stdout:
+        sys.exit(f"The test could not be run:\n{result.stdout}")
     message = re.search("exception: .*", result.stdout)
     return result.returncode == 0, message.group() if message else result.stdout
 

@@ -1,10 +1,11 @@
 #include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/KStepKernels.h"
 #include "openmmkstep/KStepModelForce.h"
+#include "openmmkstep/internal/KStepModel.h"
+#include "openmmkstep/internal/Mollification.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/internal/ContextImpl.h"
 #include <cmath>
-#include <set>
 #include <sstream>
 
 using namespace OpenMMKStep;
@@ -13,16 +14,16 @@ using namespace std;
 
 KStepIntegrator::KStepIntegrator(double baseStepSize, int k, const string& scheme, double temperature, double friction) :
         extraChances(4), randomNumberSeed(0), correctorForceGroup(1), modelForceGroup(2), adaptive(false), errorRecovery(true),
-        includeShadowWork(false), scheme(scheme), thermostat("langevin"), hasModel(false), areThermostatsCurrent(false),
+        includeShadowWork(false), allowResonance(false), scheme(scheme), thermostat("langevin"), resonanceCheckedFor(0),
+        jumpNumThreads(1), allowJumpWithoutThermostat(false), warnedOfJumpFriction(false), hasModel(false),
+        hasSurroundings(true), areThermostatsCurrent(false),
         modelEnergy(0), correctorEnergy(0), fastEnergy(0), lastStepCount(-1), lastCommonGroups(0) {
-    if (scheme == "jump")
-        throw OpenMMException("KStepIntegrator: the scheme 'jump' is not available in this version; use 'impulse', 'metropolis' or 'reweight'.");
-    if (scheme != "impulse" && scheme != "metropolis" && scheme != "reweight")
-        throw OpenMMException("KStepIntegrator: expected the scheme 'impulse', 'metropolis' or 'reweight', found '"+scheme+"'.");
+    if (scheme != "impulse" && scheme != "metropolis" && scheme != "reweight" && scheme != "jump")
+        throw OpenMMException("KStepIntegrator: expected the scheme 'impulse', 'metropolis', 'reweight' or 'jump', found '"+scheme+"'.");
     setBaseStepSize(baseStepSize);
     setK(k);
     setTemperature(temperature);
-    setFriction(friction >= 0 ? friction : (scheme == "impulse" ? 0.0 : 1.0));
+    setFriction(friction >= 0 ? friction : (scheme == "impulse" ? 0.0 : scheme == "jump" ? MIN_JUMP_FRICTION : 1.0));
     setConstraintTolerance(1e-5);
     checkSettings();
 }
@@ -111,6 +112,8 @@ void KStepIntegrator::resetStatistics() {
 }
 
 void KStepIntegrator::setAdaptive(bool adaptive) {
+    if (adaptive && scheme == "jump")
+        throw OpenMMException("KStepIntegrator: k cannot be adaptive in the scheme 'jump': its model covers a fixed number of base steps.");
     if (adaptive && (scheme == "metropolis" || scheme == "reweight"))
         throw OpenMMException("KStepIntegrator: k cannot be adaptive in the scheme '"+scheme+"': what is sampled would depend on how k was chosen.");
     this->adaptive = adaptive;
@@ -129,22 +132,25 @@ void KStepIntegrator::setIncludeShadowWork(bool include) {
 }
 
 void KStepIntegrator::setMollification(const vector<MollifiedBond>& bonds) {
-    set<int> moving, fixed;
-    for (const MollifiedBond& bond : bonds) {
-        if (!(bond.length > 0) || !isfinite(bond.length))
-            throw OpenMMException("KStepIntegrator: the length of a mollified bond must be a positive number of nm.");
-        if (bond.particle1 == bond.particle2 || !moving.insert(bond.particle2).second)
-            throw OpenMMException("KStepIntegrator: particle "+to_string(bond.particle2)+" is the moving end of two mollified bonds, or of one with itself.");
-        fixed.insert(bond.particle1);
-    }
-    for (int particle : moving)
-        if (fixed.find(particle) != fixed.end())
-            throw OpenMMException("KStepIntegrator: particle "+to_string(particle)+" is the moving end of one mollified bond and the fixed end of another.");
+    Mollification check(bonds);
     mollification = bonds;
 }
 
+void KStepIntegrator::setMollifiedAngles(const vector<MollifiedAngle>& angles) {
+    Mollification check(mollification, angles);
+    mollifiedAngles = angles;
+}
+
+void KStepIntegrator::setAllowResonance(bool allow) {
+    allowResonance = allow;
+}
+
+bool KStepIntegrator::isMollified() const {
+    return !mollification.empty() || !mollifiedAngles.empty();
+}
+
 void KStepIntegrator::checkSettings() const {
-    if (scheme != "impulse" && !mollification.empty())
+    if (scheme != "impulse" && isMollified())
         throw OpenMMException("KStepIntegrator: mollification belongs to the scheme 'impulse'; '"+scheme+"' has no use for it.");
     if (scheme == "metropolis" || scheme == "reweight") {
         if (temperature == 0)
@@ -152,6 +158,8 @@ void KStepIntegrator::checkSettings() const {
         if (!hasThermostat())
             throw OpenMMException("KStepIntegrator: the scheme '"+scheme+"' needs friction (0.5 to 2/ps is usual), since without it velocities are never refreshed and the energy is not sampled.");
     }
+    if (scheme == "jump" && k < 2)
+        throw OpenMMException("KStepIntegrator: the scheme 'jump' needs k of at least 2: a jump over k-1 base steps and one that corrects.");
     checkRegions();
 }
 
@@ -181,9 +189,11 @@ void KStepIntegrator::initialize(ContextImpl& contextRef) {
         throw OpenMMException("KStepIntegrator: the System has no Force in the corrector's force group ("+to_string(correctorForceGroup)+").  Put the XtbForce there with setForceGroup(), or name its group with setCorrectorForceGroup().");
     if ((Integrator::getIntegrationForceGroups() & (1<<correctorForceGroup)) == 0)
         throw OpenMMException("KStepIntegrator: the integration force groups leave out the corrector's ("+to_string(correctorForceGroup)+").");
-    if (scheme != "impulse" && !hasModel)
+    if ((scheme == "metropolis" || scheme == "reweight") && !hasModel)
         throw OpenMMException("KStepIntegrator: the scheme '"+scheme+"' needs a model, but the System has no Force in the model's force group ("+to_string(modelForceGroup)+").");
     initializeRegions(system);
+    Mollification(mollification, mollifiedAngles).checkSystem(system);
+    initializeJump(system);
     Kernel newKernel = contextRef.getPlatform().createKernel(IntegrateKStepStepKernel::Name(), contextRef);
     newKernel.getAs<IntegrateKStepStepKernel>().initialize(system, *this);
     // Nothing has failed: only now does the integrator belong to the Context.
@@ -196,10 +206,12 @@ void KStepIntegrator::initialize(ContextImpl& contextRef) {
     monitor = FaultMonitor();
     division = StepDivision();
     lastStepCount = -1;
+    resonanceCheckedFor = 0;
     resetStatistics();
 }
 
 void KStepIntegrator::cleanup() {
+    jumpModel.reset();
     kernel = Kernel();
 }
 

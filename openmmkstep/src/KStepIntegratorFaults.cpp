@@ -2,6 +2,7 @@
 #include "openmmkstep/KStepKernels.h"
 #include "openmmkstep/internal/ConvergenceError.h"
 #include "openmmkstep/internal/KStepModelForceImpl.h"
+#include "openmmkstep/internal/Mollification.h"
 #include "openmmkstep/internal/UnitConstants.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/internal/ContextImpl.h"
@@ -36,17 +37,21 @@ void KStepIntegrator::throwNotFinite(const string& message) const {
     throw FaultError(FaultMonitor::NonFinite, message);
 }
 
+void KStepIntegrator::throwOutsideRegion() const {
+    throw FaultError(FaultMonitor::OutsideRegion, "KStepIntegrator: the structure is outside the region that the model's contract declares.");
+}
+
 string KStepIntegrator::getNotFiniteMessage() const {
     return "KStepIntegrator: a position, velocity or energy is NaN or infinite after a macro-step of "+to_string(getStepSize())+" ps.  The Context keeps the state before it.  Usual causes: a macro-step or base step that is too long, a model outside the region it was trained for, a structure that was not minimized.";
 }
 
 /**
- * A macro-step of impulse that is repeated with smaller k as long as it fails.  The whole state of its start comes back
+ * A macro-step of impulse or jump that is repeated with smaller k (jump: without the model) as long as it fails.  The whole state of its start comes back
  * each time, the random state included.
  */
 void KStepIntegrator::recoverableMacroStep() {
     if (division.getMacroStep() != k)
-        division.initialize(k, adaptive);
+        division.initialize(k, adaptive, scheme == "jump");
     refresh();
     StepDivision startDivision = division;
     double startTime = context->getTime();
@@ -82,14 +87,17 @@ void KStepIntegrator::recoverableMacroStep() {
         try {
             getKernel().saveState(*context);
             saved = true;
-            if (from > 0 && !(valid.fastForces && valid.energies && valid.correctionForces)) {
-                validate(CorrectionForces);
+            if (from > 0 && !(scheme == "jump" ? valid.plainForces : valid.fastForces && valid.energies && valid.correctionForces)) {
+                validateStart();
                 getKernel().saveState(*context);
                 startModelEnergy = modelEnergy;
                 startCorrectorEnergy = correctorEnergy;
                 startValid = valid;
             }
-            impulseMacroStep();
+            if (scheme == "jump")
+                jumpMacroStep();
+            else
+                impulseMacroStep();
             applyBussi();
             finished = true;
         }
@@ -99,6 +107,10 @@ void KStepIntegrator::recoverableMacroStep() {
         }
         catch (const ConvergenceError& e) {
             fault = FaultMonitor::ConvergenceFailure;
+            message = e.what();
+        }
+        catch (const MollificationError& e) {
+            fault = FaultMonitor::NonFinite;
             message = e.what();
         }
         catch (const OpenMMException& e) {
@@ -134,13 +146,13 @@ void KStepIntegrator::recoverableMacroStep() {
         statistics.redone++;
     if (division.getInterval() == 0)
         statistics.plainMacroSteps++;
-    else {
+    else if (scheme == "impulse") {
         recordD();
         monitor.record(correctorEnergy-modelEnergy, getKernel().computeForceNorm(*context, IntegrateKStepStepKernel::Correction));
     }
     if (!repeated)
         division.recordSuccess();
-    if (hasModel && !statistics.modelUnfit && statistics.redone >= MIN_REPETITIONS_OF_UNFIT_MODEL && statistics.redone > SHARE_OF_UNFIT_MODEL*statistics.macroSteps) {
+    if ((hasModel || scheme == "jump") && !statistics.modelUnfit && statistics.redone >= MIN_REPETITIONS_OF_UNFIT_MODEL && statistics.redone > SHARE_OF_UNFIT_MODEL*statistics.macroSteps) {
         statistics.modelUnfit = 1;
         division.forbidModel();
         cerr << "Warning: KStepIntegrator: " << statistics.redone << " of " << statistics.macroSteps << " macro-steps had to be "

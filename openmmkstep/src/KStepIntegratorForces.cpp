@@ -37,7 +37,7 @@ void KStepIntegrator::computeFastForcesAndModel() {
  * computeFastForces().
  */
 void KStepIntegrator::computeCorrection() {
-    if (mollification.empty()) {
+    if (!isMollified()) {
         computeCorrector(true);
         return;
     }
@@ -68,6 +68,10 @@ void KStepIntegrator::computeCorrector(bool includeForces) {
  * The slot Fast holds the true forces for steps without the model.
  */
 void KStepIntegrator::computePlainForces() {
+    if (scheme == "jump") {
+        computeJumpForces();
+        return;
+    }
     statistics.correctorCalls++;
     double energy = context->calcForcesAndEnergy(true, true, getCommonGroups() | (1<<correctorForceGroup));
     if (!isfinite(energy))
@@ -94,7 +98,7 @@ void KStepIntegrator::validate(Requirement requirement) {
     if (valid.fastForces && (valid.energies || !needEnergies) && (valid.correctionForces || !needForces))
         return;
     // What a continued run has from its last inner step, a restarted one must compute in the same way, to the last bit.
-    if (mollification.empty())
+    if (!isMollified())
         computeFastForcesAndModel();
     else
         computeFastForces();
@@ -113,6 +117,16 @@ void KStepIntegrator::validate(Requirement requirement) {
 }
 
 /**
+ * Compute what a macro-step with the model starts from and is not valid.
+ */
+void KStepIntegrator::validateStart() {
+    if (scheme != "jump")
+        validate(scheme == "impulse" ? CorrectionForces : scheme == "metropolis" ? Energies : FastForces);
+    else if (!valid.plainForces)
+        computeJumpForces();
+}
+
+/**
  * Under friction the kinetic energy of BAOAB's on-step velocities is biased by O(dt^2) (several K for hydrogens at
  * 2 fs); after the next half kick it is not.
  */
@@ -122,7 +136,10 @@ double KStepIntegrator::computeKineticEnergy() {
     noticeChangedContext();
     if (!valid.fastForces && !valid.plainForces) {
         getKernel().pushForces(*context);
-        computeFastForces();
+        if (scheme == "jump")
+            computeJumpForces();
+        else
+            computeFastForces();
         getKernel().popForces(*context);
         // Not marked as valid: a step computes them in its own order, on which their last bits depend.
     }

@@ -20,7 +20,9 @@ void KStepIntegrator::step(int steps) {
     if (context == NULL)
         throw OpenMMException("This Integrator is not bound to a context!");
     checkSettings();
+    checkJumpSettings();
     updateThermostats();
+    checkResonance();
     for (int i = 0; i < steps; i++)
         macroStep();
 }
@@ -34,12 +36,12 @@ void KStepIntegrator::stepTo(double time) {
 }
 
 void KStepIntegrator::macroStep() {
-    if (scheme == "impulse" && errorRecovery) {
+    if ((scheme == "impulse" || scheme == "jump") && errorRecovery) {
         recoverableMacroStep();
         return;
     }
     refresh();
-    validate(scheme == "impulse" ? CorrectionForces : scheme == "metropolis" ? Energies : FastForces);
+    validateStart();
     double startTime = context->getTime(), startModelEnergy = modelEnergy, startCorrectorEnergy = correctorEnergy, startFastEnergy = fastEnergy;
     Validity startValid = valid;
     getKernel().saveState(*context);
@@ -53,6 +55,8 @@ void KStepIntegrator::macroStep() {
     try {
         if (scheme == "impulse")
             impulseMacroStep();
+        else if (scheme == "jump")
+            jumpMacroStep();
         else if (scheme == "reweight")
             reweightStep();
         else if (!tryProposal()) {
@@ -194,7 +198,7 @@ double KStepIntegrator::propagate(int numSteps) {
             getKernel().kick(*context, IntegrateKStepStepKernel::Fast, baseStepSize);
         }
     }
-    if (mollification.empty())
+    if (!isMollified())
         computeFastForcesAndModel();
     else
         computeFastForces(); // the model's part of D is evaluated elsewhere, at A(x)
@@ -207,7 +211,7 @@ double KStepIntegrator::propagate(int numSteps) {
  */
 void KStepIntegrator::recordD() {
     double d = correctorEnergy-modelEnergy;
-    if (!isfinite(d))
+    if (!isfinite(d) || scheme == "jump")
         return;
     sums.numD++;
     double delta = d-statistics.meanD;
@@ -242,7 +246,27 @@ double KStepIntegrator::computeConservedEnergy() {
 double KStepIntegrator::computeD() {
     if (context == NULL)
         throw OpenMMException("This Integrator is not bound to a context!");
+    if (scheme == "jump")
+        throw OpenMMException("KStepIntegrator: the scheme 'jump' has no D: its model is not a potential.");
     noticeChangedContext();
     validate(scheme == "impulse" ? CorrectionForces : Energies);
     return correctorEnergy-modelEnergy;
+}
+
+double KStepIntegrator::computeMollificationBias() {
+    if (context == NULL)
+        throw OpenMMException("This Integrator is not bound to a context!");
+    if (scheme != "impulse")
+        throw OpenMMException("KStepIntegrator: mollification belongs to the scheme 'impulse'; '"+scheme+"' has no bias to correct.");
+    if (!isMollified())
+        return 0;
+    noticeChangedContext();
+    getKernel().pushForces(*context);
+    validate(CorrectionForces);
+    double d = context->calcForcesAndEnergy(false, true, 1<<correctorForceGroup);
+    statistics.correctorCalls++;
+    if (hasModel)
+        d -= context->calcForcesAndEnergy(false, true, 1<<modelForceGroup);
+    getKernel().popForces(*context);
+    return d-(correctorEnergy-modelEnergy);
 }

@@ -1,12 +1,14 @@
 #include "openmmkstep/internal/KStepModel.h"
 #include "openmm/OpenMMException.h"
 #include <dlfcn.h>
+#include <fstream>
+#include <sstream>
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
 using namespace std;
 
-typedef KStepModel* (*LoadFunction)(const string& data);
+typedef KStepModel* (*LoadFunction)(const string& data, const string& owner);
 
 /** libOpenMMKStepTorch lies in the folder of this library. */
 static LoadFunction findLoader() {
@@ -20,14 +22,22 @@ static LoadFunction findLoader() {
     }
     void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL)
-        throw OpenMMException(string("KStepModelForce needs torch, of the version that openmmkstep was built with (pip install torch==")+OPENMMKSTEP_TORCH_VERSION+").  Its library could not be loaded: "+dlerror());
+        throw OpenMMException(string("k-step models need torch, of the version that openmmkstep was built with (pip install torch==")+OPENMMKSTEP_TORCH_VERSION+").  Its library could not be loaded: "+dlerror());
     LoadFunction load = reinterpret_cast<LoadFunction>(dlsym(handle, "openmmkstepLoadTorchModel"));
     if (load == NULL)
-        throw OpenMMException("KStepModelForce: "+path+" belongs to another version of openmmkstep.  Reinstall openmmkstep.");
+        throw OpenMMException(path+" belongs to another version of openmmkstep.  Reinstall openmmkstep.");
     return load;
 }
 
-unique_ptr<KStepModel> KStepModel::load(const string& data) {
+string KStepModel::readFile(const string& file, const string& owner) {
+    ifstream stream(file, ios::binary);
+    stringstream data;
+    if (!stream || !(data << stream.rdbuf()))
+        throw OpenMMException(owner+": the model file '"+file+"' cannot be read or is empty.");
+    return data.str();
+}
+
+unique_ptr<KStepModel> KStepModel::load(const string& data, const string& owner) {
     static LoadFunction loader = findLoader();
-    return unique_ptr<KStepModel>(loader(data));
+    return unique_ptr<KStepModel>(loader(data, owner));
 }

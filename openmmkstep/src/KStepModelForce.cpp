@@ -1,9 +1,7 @@
 #include "openmmkstep/KStepModelForce.h"
 #include "openmmkstep/internal/KStepModelForceImpl.h"
 #include "openmm/OpenMMException.h"
-#include <fstream>
 #include <memory>
-#include <sstream>
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
@@ -13,11 +11,7 @@ KStepModelForce::KStepModelForce(const vector<int>& particles) : QMRegionForce(p
 }
 
 KStepModelForce::KStepModelForce(const string& file, const vector<int>& particles) : KStepModelForce(particles) {
-    ifstream stream(file, ios::binary);
-    stringstream data;
-    if (!stream || !(data << stream.rdbuf()))
-        throw OpenMMException("KStepModelForce: the model file '"+file+"' cannot be read or is empty.");
-    modelData = data.str();
+    modelData = KStepModel::readFile(file, "KStepModelForce");
 }
 
 KStepModelForce* KStepModelForce::fromModelData(const string& data, const vector<int>& particles) {

@@ -1,5 +1,4 @@
 #include "openmmkstep/internal/KStepModelForceImpl.h"
-#include "openmmkstep/XtbForce.h"
 #include "openmm/OpenMMException.h"
 #include <cmath>
 
@@ -17,17 +16,10 @@ void KStepModelForceImpl::initialize(ContextImpl& context) {
         standsIn |= (system.getForce(i).getForceGroup() == force.getCorrectorForceGroup());
     if (force.getForceGroup() == force.getCorrectorForceGroup())
         throw OpenMMException("KStepModelForce: the force is in the corrector's force group ("+to_string(force.getForceGroup())+").  Put it in a group of its own, 2 by convention.");
-    model = KStepModel::load(force.getModelData());
-    contract = ModelContract::parse(model->getContractText());
+    model = KStepModel::load(force.getModelData(), "KStepModelForce");
+    contract = ModelContract::parse(model->getContractText(), "KStepModelForce");
     checkContract(system);
     model->prepare(contract, force.getNumThreads());
-}
-
-static string describe(const vector<int>& numbers) {
-    string text;
-    for (int number : numbers)
-        text += (text.empty() ? "" : " ")+to_string(number);
-    return text;
 }
 
 void KStepModelForceImpl::checkContract(const System& system) const {
@@ -48,17 +40,7 @@ void KStepModelForceImpl::checkContract(const System& system) const {
         if (atomicNumber != contract.hardnessElement)
             throw OpenMMException("KStepModelForce: the model was trained with hardness element "+to_string(contract.hardnessElement)+" for the embedding charges, but charge "+to_string(i)+" has "+to_string(atomicNumber)+".  Use the same in addEmbeddingCharge().");
     }
-    for (int i = 0; i < system.getNumForces(); i++) {
-        const XtbForce* xtb = dynamic_cast<const XtbForce*>(&system.getForce(i));
-        if (xtb == NULL || xtb->getForceGroup() != force.getCorrectorForceGroup())
-            continue;
-        if (xtb->getParticles() != force.getParticles())
-            throw OpenMMException("KStepModelForce: the model and the XtbForce it stands in for act on different particles, or list them in a different order.");
-        if (xtb->getAtomicNumbers() != contract.species)
-            throw OpenMMException("KStepModelForce: expected a model for the elements "+describe(xtb->getAtomicNumbers())+" (those of the XtbForce), found one for "+describe(contract.species)+".  The order of the atoms must be the same.");
-        if (xtb->getCharge() != contract.charge || xtb->getMultiplicity() != contract.multiplicity)
-            throw OpenMMException("KStepModelForce: expected a model for charge "+to_string(xtb->getCharge())+" and multiplicity "+to_string(xtb->getMultiplicity())+" (those of the XtbForce), found one for "+to_string(contract.charge)+" and "+to_string(contract.multiplicity)+".");
-    }
+    contract.checkCorrector(system, force.getCorrectorForceGroup(), force.getParticles(), "KStepModelForce");
 }
 
 double KStepModelForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces, bool includeEnergy, int groups) {
@@ -83,12 +65,8 @@ bool KStepModelForceImpl::isOutsideTrainingRegion(ContextImpl& context) const {
         return false;
     vector<Vec3> positions;
     context.getPositions(positions);
-    const vector<int>& particles = force.getParticles();
-    for (const ModelContract::DistanceRange& range : contract.distanceRanges) {
-        Vec3 delta = positions[particles[range.atom1]]-positions[particles[range.atom2]];
-        double distance = sqrt(delta.dot(delta));
-        if (!(distance >= range.min && distance <= range.max))
-            return true;
-    }
-    return false;
+    vector<Vec3> qmPositions;
+    for (int particle : force.getParticles())
+        qmPositions.push_back(positions[particle]);
+    return contract.isOutsideTrainingRegion(qmPositions);
 }

@@ -1,9 +1,11 @@
 #include "openmmkstep/internal/ModelContract.h"
+#include "openmmkstep/XtbForce.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/serialization/SerializationNode.h"
 #include "openmm/serialization/SerializationProxy.h"
 #include "openmm/serialization/XmlSerializer.h"
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <sstream>
 
@@ -73,15 +75,67 @@ public:
                 contract->distanceRanges.push_back(r);
             }
         }
+        readJump(node, *contract);
         return contract.release();
+    }
+private:
+    static void readJump(const SerializationNode& node, ModelContract& contract) {
+        contract.hasForceInput = false;
+        contract.jumpSteps = 0;
+        contract.jumpStepSize = 0;
+        if (contract.kind != "jump")
+            return;
+        const SerializationNode& inputs = node.getChildNode("Inputs");
+        const SerializationNode& outputs = node.getChildNode("Outputs");
+        contract.hasForceInput = contains(inputs, "forces");
+        if (!contains(inputs, "positions") || !contains(inputs, "velocities") || inputs.getChildren().size() != (contract.hasForceInput ? 3 : 2))
+            throw OpenMMException("a jump model must take positions and velocities, and may take forces");
+        if (!contains(outputs, "displacements") || !contains(outputs, "velocity_changes"))
+            throw OpenMMException("a jump model must return displacements and velocity_changes");
+        const SerializationNode& jump = node.getChildNode("Jump");
+        contract.jumpSteps = jump.getIntProperty("k");
+        contract.jumpStepSize = jump.getDoubleProperty("dt");
+        if (contract.jumpSteps < 1 || !(contract.jumpStepSize > 0) || !isfinite(contract.jumpStepSize))
+            throw OpenMMException("a jump model must declare k (base steps, at least 1) and dt (ps, positive), found '"+jump.getStringProperty("k")+"' and '"+jump.getStringProperty("dt")+"'");
     }
 };
 
+string describe(const vector<int>& numbers) {
+    string text;
+    for (int number : numbers)
+        text += (text.empty() ? "" : " ")+to_string(number);
+    return text;
+}
+
 } // namespace
 
-ModelContract ModelContract::parse(const string& text) {
+bool ModelContract::isOutsideTrainingRegion(const vector<Vec3>& positions) const {
+    for (const DistanceRange& range : distanceRanges) {
+        Vec3 delta = positions[range.atom1]-positions[range.atom2];
+        double distance = sqrt(delta.dot(delta));
+        if (!(distance >= range.min && distance <= range.max))
+            return true;
+    }
+    return false;
+}
+
+void ModelContract::checkCorrector(const System& system, int correctorForceGroup, const vector<int>& particles, const string& owner) const {
+    for (int i = 0; i < system.getNumForces(); i++) {
+        const XtbForce* xtb = dynamic_cast<const XtbForce*>(&system.getForce(i));
+        if (xtb == NULL || xtb->getForceGroup() != correctorForceGroup)
+            continue;
+        if (xtb->getParticles() != particles)
+            throw OpenMMException(owner+": the model and the XtbForce it stands in for act on different particles, or list them in a different order.");
+        if (xtb->getAtomicNumbers() != species)
+            throw OpenMMException(owner+": expected a model for the elements "+describe(xtb->getAtomicNumbers())+" (those of the XtbForce), found one for "+describe(species)+".  The order of the atoms must be the same.");
+        if (xtb->getCharge() != charge || xtb->getMultiplicity() != multiplicity)
+            throw OpenMMException(owner+": expected a model for charge "+to_string(xtb->getCharge())+" and multiplicity "+to_string(xtb->getMultiplicity())+" (those of the XtbForce), found one for "+to_string(charge)+" and "+to_string(multiplicity)+".");
+    }
+}
+
+ModelContract ModelContract::parse(const string& text, const string& owner) {
     if (text.empty())
-        throw OpenMMException("KStepModelForce: the model file carries no contract.  Write models with openmmkstep.saveModel(), which adds one.");
+        throw OpenMMException(owner+": the model file carries no contract.  Write models with openmmkstep.saveModel(), which adds one.");
     static const bool registered = [] {
         SerializationProxy::registerProxy(typeid(ModelContract), new ModelContractProxy());
         return true;
@@ -93,6 +147,6 @@ ModelContract ModelContract::parse(const string& text) {
         return *contract;
     }
     catch (const exception& e) {
-        throw OpenMMException(string("KStepModelForce: the contract in the model file cannot be used: ")+e.what()+".");
+        throw OpenMMException(owner+": the contract in the model file cannot be used: "+e.what()+".");
     }
 }

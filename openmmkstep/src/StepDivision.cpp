@@ -5,16 +5,17 @@ using namespace OpenMMKStep;
 static const int SUCCESSES_TO_GROW = 10;
 static const int SUCCESSES_TO_LEAVE_PLAIN = 8;
 
-void StepDivision::initialize(int macroStep, bool small) {
+void StepDivision::initialize(int macroStep, bool small, bool indivisible) {
     this->macroStep = macroStep;
+    this->indivisible = indivisible;
     interval = (small ? 1 : macroStep);
     numSuccesses = 0;
     modelForbidden = false;
 }
 
 /** The largest divisor of n that is at most n/2. */
-int StepDivision::smaller(int n) {
-    if (n <= 1)
+int StepDivision::smaller(int n) const {
+    if (n <= 1 || indivisible)
         return 0;
     for (int divisor = 2; divisor <= n; divisor++)
         if (n%divisor == 0)

@@ -42,7 +42,7 @@ private:
 
 class TorchModel : public KStepModel {
 public:
-    TorchModel(const string& data) {
+    TorchModel(const string& data, const string& owner) : owner(owner) {
         istringstream stream(data);
         torch::jit::ExtraFilesMap files;
         files[CONTRACT_FILE] = "";
@@ -51,7 +51,7 @@ public:
             module.eval();
         }
         catch (const exception& e) {
-            throw OpenMMException("KStepModelForce: the model is not a TorchScript file, or it is truncated or corrupt: "+firstLines(e));
+            throw OpenMMException(owner+": the model is not a TorchScript file, or it is truncated or corrupt: "+firstLines(e));
         }
         contractText = files[CONTRACT_FILE];
     }
@@ -63,11 +63,11 @@ public:
         this->numThreads = numThreads;
         try {
             if (!module.find_method("forward"))
-                throw OpenMMException("KStepModelForce: the model has no method forward().");
+                throw OpenMMException(owner+": the model has no method forward().");
             module = torch::jit::freeze(module);
         }
         catch (const c10::Error& e) {
-            throw OpenMMException("KStepModelForce: the model cannot be prepared for evaluation: "+firstLines(e));
+            throw OpenMMException(owner+": the model cannot be prepared for evaluation: "+firstLines(e));
         }
     }
     double compute(const vector<Vec3>& positions, const vector<double>& potential, vector<Vec3>& forces, vector<double>& charges) override {
@@ -79,10 +79,36 @@ public:
             throw;
         }
         catch (const exception& e) {
-            throw OpenMMException("KStepModelForce: the model failed: "+firstLines(e));
+            throw OpenMMException(owner+": the model failed: "+firstLines(e));
+        }
+    }
+    void computeJump(const vector<Vec3>& positions, const vector<Vec3>& velocities, const vector<Vec3>& forces, vector<Vec3>& displacements, vector<Vec3>& velocityChanges) override {
+        ThreadCountGuard threads(numThreads);
+        // A map that is derived from an action takes gradients inside.
+        torch::AutoGradMode grad(true);
+        try {
+            vector<c10::IValue> inputs = {view(positions), view(velocities)};
+            if (contract.hasForceInput)
+                inputs.push_back(view(forces));
+            c10::IValue result = module.forward(inputs);
+            if (!result.isTuple() || result.toTupleRef().elements().size() != 2)
+                throw OpenMMException(owner+": expected the model to return (displacements, velocity_changes), as its contract says, found "+(result.isTuple() ? "a tuple of another length." : result.tagKind()+"."));
+            const auto& elements = result.toTupleRef().elements();
+            copyVectors(checkedVectors(elements[0], "displacements", positions.size()), displacements, 1);
+            copyVectors(checkedVectors(elements[1], "velocity changes", positions.size()), velocityChanges, 1);
+        }
+        catch (const OpenMMException&) {
+            throw;
+        }
+        catch (const exception& e) {
+            throw OpenMMException(owner+": the model failed: "+firstLines(e));
         }
     }
 private:
+    /** A view of the caller's memory. */
+    static torch::Tensor view(const vector<Vec3>& vectors) {
+        return torch::from_blob(const_cast<double*>(reinterpret_cast<const double*>(vectors.data())), {(int64_t) vectors.size(), 3}, torch::TensorOptions().dtype(torch::kFloat64));
+    }
     /** Views of the caller's memory; models do not write to their inputs. */
     vector<c10::IValue> makeInputs(const vector<Vec3>& positions, const vector<double>& potential, bool requireGradient) {
         int64_t n = positions.size();
@@ -93,10 +119,16 @@ private:
             inputs.push_back(torch::from_blob(const_cast<double*>(potential.data()), {n}, options));
         return inputs;
     }
-    static torch::Tensor checked(const c10::IValue& value, const char* name, int64_t numel) {
+    torch::Tensor checked(const c10::IValue& value, const char* name, int64_t numel) const {
         if (!value.isTensor() || value.toTensor().numel() != numel)
-            throw OpenMMException("KStepModelForce: expected the model to return "+string(name)+" as a tensor of "+to_string(numel)+" elements, found "+(value.isTensor() ? to_string(value.toTensor().numel())+" elements." : value.tagKind()+"."));
+            throw OpenMMException(owner+": expected the model to return "+string(name)+" as a tensor of "+to_string(numel)+" elements, found "+(value.isTensor() ? to_string(value.toTensor().numel())+" elements." : value.tagKind()+"."));
         return value.toTensor().detach().to(torch::kCPU, torch::kFloat64).contiguous();
+    }
+    torch::Tensor checkedVectors(const c10::IValue& value, const char* name, int64_t n) const {
+        torch::Tensor vectors = checked(value, name, 3*n);
+        if (vectors.dim() != 2 || vectors.size(0) != n)
+            throw OpenMMException(owner+": expected the model to return "+name+" of the shape ("+to_string(n)+", 3), found another shape of "+to_string(3*n)+" elements.");
+        return vectors;
     }
     static void copyVectors(const torch::Tensor& tensor, vector<Vec3>& vectors, double scale) {
         const double* data = tensor.const_data_ptr<double>();
@@ -109,13 +141,10 @@ private:
         c10::IValue result = module.forward(makeInputs(positions, potential, false));
         size_t expected = (contract.hasPotentialInput ? 3 : 2);
         if (!result.isTuple() || result.toTupleRef().elements().size() < expected)
-            throw OpenMMException(string("KStepModelForce: expected the model to return ")+(contract.hasPotentialInput ? "(energy, forces, charges)" : "(energy, forces)")+", as its contract says, found "+(result.isTuple() ? "a shorter tuple." : result.tagKind()+"."));
+            throw OpenMMException(owner+": expected the model to return "+(contract.hasPotentialInput ? "(energy, forces, charges)" : "(energy, forces)")+", as its contract says, found "+(result.isTuple() ? "a shorter tuple." : result.tagKind()+"."));
         const auto& elements = result.toTupleRef().elements();
         int64_t n = positions.size();
-        torch::Tensor f = checked(elements[1], "forces", 3*n);
-        if (f.dim() != 2 || f.size(0) != n)
-            throw OpenMMException("KStepModelForce: expected the model to return forces of the shape ("+to_string(n)+", 3), found another shape of "+to_string(3*n)+" elements.");
-        copyVectors(f, forces, 1);
+        copyVectors(checkedVectors(elements[1], "forces", n), forces, 1);
         if (contract.hasPotentialInput) {
             torch::Tensor q = checked(elements[2], "charges", n);
             charges.assign(q.const_data_ptr<double>(), q.const_data_ptr<double>()+n);
@@ -142,13 +171,13 @@ private:
         return energy;
     }
     torch::jit::Module module;
-    string contractText;
+    string owner, contractText;
     ModelContract contract;
     int numThreads = 1;
 };
 
 } // namespace
 
-extern "C" OPENMM_EXPORT_KSTEP KStepModel* openmmkstepLoadTorchModel(const string& data) {
-    return new TorchModel(data);
+extern "C" OPENMM_EXPORT_KSTEP KStepModel* openmmkstepLoadTorchModel(const string& data, const string& owner) {
+    return new TorchModel(data, owner);
 }

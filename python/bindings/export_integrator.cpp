@@ -1,6 +1,8 @@
 #include "exports.h"
 #include "openmm_interop.h"
 #include "openmmkstep/KStepIntegrator.h"
+#include "openmmkstep/internal/Mollification.h"
+#include <array>
 #include <pybind11/stl.h>
 
 namespace py = pybind11;
@@ -42,6 +44,34 @@ void exportKStepIntegrator(py::module_& m) {
             bonds.push_back({bond.particle1, bond.particle2, bond.length});
         return bonds;
     });
+    m.def("KStepIntegrator_setMollifiedAngles", [](py::object self, const vector<tuple<int, int, int, double>>& angles) {
+        vector<I::MollifiedAngle> list;
+        for (const auto& [particle1, particle2, particle3, angle] : angles)
+            list.push_back({particle1, particle2, particle3, angle});
+        unwrap<I>(self).setMollifiedAngles(list);
+    });
+    m.def("KStepIntegrator_getMollifiedAngles", [](py::object self) {
+        vector<tuple<int, int, int, double>> angles;
+        for (const I::MollifiedAngle& a : unwrap<I>(self).getMollifiedAngles())
+            angles.push_back({a.particle1, a.particle2, a.particle3, a.angle});
+        return angles;
+    });
+    m.def("KStepIntegrator_mollifyPositions", [](py::object self, vector<array<double, 3>> positions) {
+        I& integrator = unwrap<I>(self);
+        Mollification mollification(integrator.getMollification(), integrator.getMollifiedAngles());
+        vector<OpenMM::Vec3> x;
+        for (int i : mollification.getParticles()) {
+            const array<double, 3>& p = positions.at(i);
+            x.push_back(OpenMM::Vec3(p[0], p[1], p[2]));
+        }
+        mollification.apply(x);
+        for (size_t i = 0; i < x.size(); i++)
+            positions[mollification.getParticles()[i]] = {x[i][0], x[i][1], x[i][2]};
+        return positions;
+    });
+    m.def("KStepIntegrator_computeMollificationBias", method<I>(&I::computeMollificationBias));
+    m.def("KStepIntegrator_getAllowResonance", method<I>(&I::getAllowResonance));
+    m.def("KStepIntegrator_setAllowResonance", method<I>(&I::setAllowResonance));
     m.def("KStepIntegrator_computeConservedEnergy", method<I>(&I::computeConservedEnergy));
     m.def("KStepIntegrator_computeD", method<I>(&I::computeD));
     m.def("KStepIntegrator_computeHalfStepVelocities", [](py::object self) {
@@ -65,6 +95,15 @@ void exportKStepIntegrator(py::module_& m) {
     m.def("KStepIntegrator_setErrorRecovery", method<I>(&I::setErrorRecovery));
     m.def("KStepIntegrator_getIncludeShadowWork", method<I>(&I::getIncludeShadowWork));
     m.def("KStepIntegrator_setIncludeShadowWork", method<I>(&I::setIncludeShadowWork));
+    m.def("KStepIntegrator_setJumpModelData", [](py::object self, const py::bytes& data, const vector<int>& particles) {
+        unwrap<I>(self).setJumpModelData(data, particles);
+    });
+    m.def("KStepIntegrator_getJumpModelData", [](py::object self) { return py::bytes(unwrap<I>(self).getJumpModelData()); });
+    m.def("KStepIntegrator_getJumpParticles", method<I>(&I::getJumpParticles));
+    m.def("KStepIntegrator_getJumpNumThreads", method<I>(&I::getJumpNumThreads));
+    m.def("KStepIntegrator_setJumpNumThreads", method<I>(&I::setJumpNumThreads));
+    m.def("KStepIntegrator_getAllowJumpWithoutThermostat", method<I>(&I::getAllowJumpWithoutThermostat));
+    m.def("KStepIntegrator_setAllowJumpWithoutThermostat", method<I>(&I::setAllowJumpWithoutThermostat));
     m.def("KStepIntegrator_getEvents", [](py::object self) {
         py::list events;
         for (const I::Event& event : unwrap<I>(self).getEvents()) {

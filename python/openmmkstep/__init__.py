@@ -8,6 +8,7 @@ from .contract import ModelContract, readContract, saveModel  # noqa: E402
 from .forces import KStepModelForce, QMRegionForce, XtbForce, cast  # noqa: E402
 from .integrator import KStepIntegrator  # noqa: E402
 from .qmmm import createQMMMSystem, findMollification  # noqa: E402
+from .validity import findDistanceRanges  # noqa: E402
 
 __version__ = load_bindings().version
 
@@ -20,6 +21,7 @@ __all__ = [
     "cast",
     "check_installation",
     "createQMMMSystem",
+    "findDistanceRanges",
     "findMollification",
     "readContract",
     "saveModel",

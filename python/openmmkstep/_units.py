@@ -8,6 +8,7 @@ PICOSECOND = unit.picosecond
 NANOMETER = unit.nanometer
 PER_PICOSECOND = unit.picosecond**-1
 KELVIN = unit.kelvin
+RADIAN = unit.radian
 CHARGE = unit.elementary_charge
 ENERGY = unit.kilojoule_per_mole
 

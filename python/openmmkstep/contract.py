@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import io
+import math
 import os
 import struct
 import xml.etree.ElementTree as ET
@@ -146,8 +147,10 @@ class ModelContract:
                 raise ValueError("A model with phi input that returns forces must return charges (dE/dphi) too.")
         elif "charges" in self.outputs:
             raise ValueError("Charges are dE/dphi: only a model with phi input can return them.")
-        if self.kind == "jump" and (self.k is None or self.dt is None):
-            raise ValueError("A jump model must declare its k and dt.")
+        if self.kind == "jump" and (self.k is None or self.dt is None or self.k < 1 or not 0 < self.dt < math.inf):
+            raise ValueError(
+                f"A jump model must declare its k and dt: base steps, at least 1, and ps, positive; found {self.k} and {self.dt}."
+            )
 
     def toXml(self) -> str:
         """Write the contract as XML."""

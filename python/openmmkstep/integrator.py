@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import openmm
 from openmm import unit
 
 from . import _openmmkstep as _c
-from ._units import ENERGY, KELVIN, NANOMETER, PER_PICOSECOND, PICOSECOND, strip
+from ._load import load_torch
+from ._units import ENERGY, KELVIN, NANOMETER, PER_PICOSECOND, PICOSECOND, RADIAN, strip
+from .contract import check_archive
 
 
 class KStepIntegrator(openmm.Integrator):
@@ -27,6 +33,10 @@ class KStepIntegrator(openmm.Integrator):
     'reweight'
         k inner steps, then D = U_corrector - U_model is computed: the state has the weight exp(-D/kT). The dynamics is
         the model's; good where sd(D) is below about kT/2. Reporters and barostats see the model's Hamiltonian.
+    'jump'
+        a direct model (positions, velocities -> their changes) carries the QM region over k-1 base steps at once, and one
+        base step of all atoms with the true force follows. It samples the model, and needs a thermostat; see
+        setJumpModel().
 
     One step() is one macro-step: the step count grows by 1 and the time by h = k dt (in 'metropolis' by h for every
     test that was made). getStepSize() is h. In 'impulse' a macro-step that fails is repeated with a smaller k, down to
@@ -39,12 +49,12 @@ class KStepIntegrator(openmm.Integrator):
     k : int
         base steps per macro-step
     scheme : str
-        'impulse', 'metropolis' or 'reweight'
+        'impulse', 'metropolis', 'reweight' or 'jump'
     temperature : float or Quantity, optional
         the temperature (K); required for 'metropolis' and 'reweight', and with friction
     friction : float or Quantity, optional
-        the friction (1/ps); by default 0 for 'impulse' and 1/ps for 'metropolis' and 'reweight'. Without friction the
-        inner steps are velocity Verlet, with it BAOAB.
+        the friction (1/ps); by default 0 for 'impulse', 1/ps for 'metropolis' and 'reweight', and 10/ps for 'jump'.
+        Without friction the inner steps are velocity Verlet, with it BAOAB.
 
     Raises
     ------
@@ -84,7 +94,7 @@ class KStepIntegrator(openmm.Integrator):
         _c.KStepIntegrator_setK(self, k)
 
     def getScheme(self) -> str:
-        """Get the scheme: 'impulse', 'metropolis' or 'reweight'."""
+        """Get the scheme: 'impulse', 'metropolis', 'reweight' or 'jump'."""
         return _c.KStepIntegrator_getScheme(self)
 
     def getTemperature(self) -> unit.Quantity:
@@ -232,18 +242,176 @@ class KStepIntegrator(openmm.Integrator):
     def setMollification(self, bonds) -> None:
         """Set the bonds that are reset before D is evaluated in the scheme 'impulse' (mollified impulse).
 
+        Takes effect for Contexts created afterwards. findMollification() makes the list.
+
         Parameters
         ----------
-        bonds : sequence of (int, int, float or Quantity)
-            (heavy atom, hydrogen, length in nm), normally all X-H bonds of the QM region with their mean lengths; an
-            empty list gives the plain impulse. Takes effect for Contexts created afterwards.
+        bonds : sequence of (int, int, float or Quantity), or Mollification
+            what findMollification() returned; with deep=True that sets the angles of setMollifiedAngles() too. Or a list
+            of (end that stays, end that moves, length in nm); with the moving end goes all that hangs on it in this list.
+            Normally all X-H bonds of the QM region, heavy atom first, with their mean lengths; for deep mollification
+            all its bonds as a tree (without those that close rings), in any order. An empty list gives the plain
+            impulse.
+
+        Raises
+        ------
+        OpenMMException
+            If a length is not positive, a particle is the moving end of two bonds, or the bonds form a ring.
         """
-        numbers = [(int(a), int(b), strip(length, NANOMETER)) for a, b, length in bonds]
+        angles = getattr(bonds, "angles", None)
+        if angles is not None:
+            self.setMollifiedAngles([])  # the old ones need not fit the new bonds
+        numbers = [(int(a), int(b), strip(length, NANOMETER)) for a, b, length in getattr(bonds, "bonds", bonds)]
         _c.KStepIntegrator_setMollification(self, numbers)
+        if angles is not None:
+            self.setMollifiedAngles(angles)
 
     def getMollification(self) -> list[tuple[int, int, unit.Quantity]]:
         """Get the bonds that mollification resets, as (heavy atom, hydrogen, length)."""
         return [(a, b, length * NANOMETER) for a, b, length in _c.KStepIntegrator_getMollification(self)]
+
+    def setMollifiedAngles(self, angles) -> None:
+        """Set the angles that are reset after the bonds, for deep mollification. Call setMollification() first.
+
+        Takes effect for Contexts created afterwards. findMollification(..., deep=True) makes the list.
+
+        Parameters
+        ----------
+        angles : sequence of (int, int, int, float or Quantity)
+            (hydrogen, centre, neighbour of the centre, angle in rad): the hydrogen is rotated about the centre in the
+            plane of the three. One angle for a hydrogen; all hydrogens of one centre take the same neighbour.
+
+        Raises
+        ------
+        OpenMMException
+            If an angle is nearly straight, moves a particle that is not terminal or that another angle moves too, or
+            is measured against a particle that another angle moves.
+        """
+        numbers = [(int(a), int(b), int(c), strip(angle, RADIAN)) for a, b, c, angle in angles]
+        _c.KStepIntegrator_setMollifiedAngles(self, numbers)
+
+    def getMollifiedAngles(self) -> list[tuple[int, int, int, unit.Quantity]]:
+        """Get the angles that mollification resets, as (hydrogen, centre, neighbour, angle)."""
+        return [(a, b, c, angle * RADIAN) for a, b, c, angle in _c.KStepIntegrator_getMollifiedAngles(self)]
+
+    def mollifyPositions(self, positions) -> np.ndarray:
+        """Compute A(x): positions with the bonds of setMollification() and the angles of setMollifiedAngles() reset.
+
+        Virtual sites stay where they are; Context.computeVirtualSites() moves them.
+
+        Parameters
+        ----------
+        positions : array of shape (particles, 3) or Quantity
+            all particles of the System (nm)
+
+        Returns
+        -------
+        numpy.ndarray, shape (particles, 3)
+            in nm
+
+        Raises
+        ------
+        OpenMMException
+            If the particles of an angle are in a straight line, or those of a bond at the same place.
+        """
+        if unit.is_quantity(positions):
+            positions = positions.value_in_unit(NANOMETER)
+        return np.array(_c.KStepIntegrator_mollifyPositions(self, np.asarray(positions, dtype=float).tolist()))
+
+    def computeMollificationBias(self) -> unit.Quantity:
+        """Compute b = D(x) - D(A(x)), what the mollified Hamiltonian lacks of the true one at the current positions.
+
+        A frame of a mollified run at the temperature T has the weight exp(-b/kT) in the ensemble of the true
+        Hamiltonian. Costs one xTB call. The standard deviation of b over a run says how far the two are apart; with a
+        good model it is far below kT.
+
+        Returns
+        -------
+        Quantity
+            energy; 0 without mollification
+
+        Raises
+        ------
+        OpenMMException
+            If the integrator has no Context or its scheme is not 'impulse'.
+        """
+        return _c.KStepIntegrator_computeMollificationBias(self) * ENERGY
+
+    def getAllowResonance(self) -> bool:
+        """Get whether the scheme 'impulse' may run near a resonance with a bond to hydrogen."""
+        return _c.KStepIntegrator_getAllowResonance(self)
+
+    def setAllowResonance(self, allow: bool) -> None:
+        """Set whether the scheme 'impulse' may run near a resonance; the default is False.
+
+        The first step in a Context computes the periods of the QM region's bonds to hydrogen that are neither mollified
+        nor constrained (two model calls a bond). It raises OpenMMException if h is 0.35 of the shortest period or more,
+        and warns on the standard error stream from 0.28 on.
+        """
+        _c.KStepIntegrator_setAllowResonance(self, bool(allow))
+
+    def setJumpModel(self, model: str | os.PathLike, particles: Sequence[int]) -> None:
+        """Set the direct model of the scheme 'jump'. Not possible while a Context uses the integrator.
+
+        One macro-step is: all other particles for (k-1) dt/2 on the common forces, whose reaction the QM velocities
+        receive; the jump; the other particles again; one base step of all particles with the true force. Under friction
+        the QM velocities get an exact Ornstein-Uhlenbeck step of (k-1) dt/2 on either side of the jump.
+
+        Parameters
+        ----------
+        model : str or path
+            the model file; its bytes are read now and travel with this object when that is serialized. Its contract is of
+            the kind 'jump' and declares k-1 base steps of this integrator's dt. What it returns is the change of positions
+            and velocities without the effect of the common forces. If it takes forces, they are the true ones (corrector
+            and common) at exactly its positions, which costs one more corrector call where other particles move
+        particles : sequence of int
+            indices of the particles that jump, in the order of the contract's species. They must have mass, and may be
+            neither virtual sites nor part of constraints
+
+        Raises
+        ------
+        ImportError
+            If torch is missing or of another version than openmmkstep was built with.
+        OSError
+            If the file cannot be read.
+        OpenMMException
+            If the particles are repeated or the scheme is another one. When a Context is created or step() is called: if
+            the contract does not fit, or without friction (see setAllowJumpWithoutThermostat()).
+        ValueError
+            If the file is not a TorchScript file, or is truncated or corrupt.
+        """
+        load_torch()
+        data = Path(model).read_bytes()
+        check_archive(data)
+        _c.KStepIntegrator_setJumpModelData(self, data, [int(i) for i in particles])
+
+    def getJumpModelData(self) -> bytes:
+        """Get the bytes of the direct model's file; empty if none was set."""
+        return _c.KStepIntegrator_getJumpModelData(self)
+
+    def getJumpParticles(self) -> list[int]:
+        """Get the indices of the particles that jump."""
+        return _c.KStepIntegrator_getJumpParticles(self)
+
+    def getJumpNumThreads(self) -> int:
+        """Get the number of threads that torch uses for the direct model."""
+        return _c.KStepIntegrator_getJumpNumThreads(self)
+
+    def setJumpNumThreads(self, threads: int) -> None:
+        """Set the number of threads that torch uses for the direct model; the default, 1, is the fastest for small models."""
+        _c.KStepIntegrator_setJumpNumThreads(self, threads)
+
+    def getAllowJumpWithoutThermostat(self) -> bool:
+        """Get whether the scheme 'jump' runs without a thermostat too."""
+        return _c.KStepIntegrator_getAllowJumpWithoutThermostat(self)
+
+    def setAllowJumpWithoutThermostat(self, allow: bool) -> None:
+        """Set whether the scheme 'jump' runs without a thermostat on the particles that jump (default: False).
+
+        No direct model is known to conserve energy: drifts of tens to thousands of kJ/mol/ps are usual. Below a friction
+        of 10/ps there is a warning.
+        """
+        _c.KStepIntegrator_setAllowJumpWithoutThermostat(self, bool(allow))
 
     def computeConservedEnergy(self) -> unit.Quantity:
         """Compute what the scheme 'impulse' conserves without friction: K + U_common + U_model(x) + D(A(x))."""

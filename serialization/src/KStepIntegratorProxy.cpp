@@ -1,4 +1,5 @@
 #include "QMRegionNodes.h"
+#include "base64.h"
 #include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/serialization/proxies.h"
 #include <memory>
@@ -9,6 +10,27 @@ using namespace OpenMM;
 using namespace std;
 
 KStepIntegratorProxy::KStepIntegratorProxy() : SerializationProxy("KStepIntegrator") {
+}
+
+static void writeJump(const KStepIntegrator& integrator, SerializationNode& node) {
+    node.setIntProperty("numThreads", integrator.getJumpNumThreads());
+    node.setBoolProperty("allowWithoutThermostat", integrator.getAllowJumpWithoutThermostat());
+    if (integrator.getJumpModelData().empty())
+        return;
+    SerializationNode& model = node.createChildNode("Model").setStringProperty("base64", encodeBase64(integrator.getJumpModelData()));
+    for (int particle : integrator.getJumpParticles())
+        model.createChildNode("Particle").setIntProperty("index", particle);
+}
+
+static void readJump(KStepIntegrator& integrator, const SerializationNode& node) {
+    integrator.setJumpNumThreads(node.getIntProperty("numThreads"));
+    integrator.setAllowJumpWithoutThermostat(node.getBoolProperty("allowWithoutThermostat"));
+    for (const SerializationNode& model : node.getChildren()) {
+        vector<int> particles;
+        for (const SerializationNode& particle : model.getChildren())
+            particles.push_back(particle.getIntProperty("index"));
+        integrator.setJumpModelData(decodeBase64(model.getStringProperty("base64"), "KStepIntegrator"), particles);
+    }
 }
 
 void KStepIntegratorProxy::serialize(const void* object, SerializationNode& node) const {
@@ -24,6 +46,7 @@ void KStepIntegratorProxy::serialize(const void* object, SerializationNode& node
     node.setIntProperty("correctorForceGroup", integrator.getCorrectorForceGroup());
     node.setIntProperty("modelForceGroup", integrator.getModelForceGroup());
     node.setIntProperty("extraChances", integrator.getExtraChances());
+    node.setBoolProperty("allowResonance", integrator.getAllowResonance());
     SerializationNode& bonds = node.createChildNode("MollifiedBonds");
     for (const KStepIntegrator::MollifiedBond& bond : integrator.getMollification())
         bonds.createChildNode("Bond").setIntProperty("particle1", bond.particle1).setIntProperty("particle2", bond.particle2).setDoubleProperty("length", bond.length);
@@ -38,6 +61,11 @@ void KStepIntegratorProxy::serialize(const void* object, SerializationNode& node
         for (int particle : region.particles)
             child.createChildNode("Particle").setIntProperty("index", particle);
     }
+    SerializationNode& angles = node.createChildNode("MollifiedAngles");
+    for (const KStepIntegrator::MollifiedAngle& angle : integrator.getMollifiedAngles())
+        angles.createChildNode("Angle").setIntProperty("particle1", angle.particle1).setIntProperty("particle2", angle.particle2).setIntProperty("particle3", angle.particle3).setDoubleProperty("angle", angle.angle);
+    if (integrator.getScheme() == "jump")
+        writeJump(integrator, node.createChildNode("Jump"));
     // What the user set: getIntegrationForceGroups() of the class itself leaves out the model's group.
     node.setIntProperty("integrationForceGroups", integrator.Integrator::getIntegrationForceGroups());
 }
@@ -66,7 +94,15 @@ void* KStepIntegratorProxy::deserialize(const SerializationNode& node) const {
                 particles.push_back(particle.getIntProperty("index"));
             integrator->setRegion(particles, region.getDoubleProperty("temperature"), region.getDoubleProperty("friction"), region.getStringProperty("thermostat"));
         }
+        vector<KStepIntegrator::MollifiedAngle> angles;
+        for (const SerializationNode& angle : node.getChildNode("MollifiedAngles").getChildren())
+            angles.push_back({angle.getIntProperty("particle1"), angle.getIntProperty("particle2"), angle.getIntProperty("particle3"), angle.getDoubleProperty("angle")});
+        integrator->setMollifiedAngles(angles);
+        integrator->setAllowResonance(node.getBoolProperty("allowResonance"));
     }
+    for (const SerializationNode& child : node.getChildren())
+        if (child.getName() == "Jump")
+            readJump(*integrator, child);
     integrator->setIntegrationForceGroups(node.getIntProperty("integrationForceGroups"));
     return integrator.release();
 }

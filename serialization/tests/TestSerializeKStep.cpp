@@ -47,6 +47,9 @@ void testKStepIntegrator(const string& scheme) {
     integrator.setRegion({1}, 312.5, 0.5);
     integrator.setAdaptive(scheme == "impulse");
     integrator.setIncludeShadowWork(scheme == "metropolis");
+    integrator.setMollification({{3, 5, 0.0123}, {3, 4, 0.153}});
+    integrator.setAllowResonance(true);
+    integrator.setMollifiedAngles({{5, 3, 4, 1.91}});
     integrator.setIntegrationForceGroups((1<<0) | (1<<4) | (1<<9) | (1<<31));
     string xml = toXml<Integrator>(integrator, "Integrator");
     unique_ptr<Integrator> base = fromXml<Integrator>(xml);
@@ -62,6 +65,13 @@ void testKStepIntegrator(const string& scheme) {
     ASSERT_EQUAL(4, copy.getCorrectorForceGroup());
     ASSERT_EQUAL(9, copy.getModelForceGroup());
     ASSERT_EQUAL(6, copy.getExtraChances());
+    ASSERT(copy.getAllowResonance());
+    ASSERT_EQUAL(2, copy.getMollification().size());
+    KStepIntegrator::MollifiedBond bond = copy.getMollification()[0];
+    ASSERT(bond.particle1 == 3 && bond.particle2 == 5 && bond.length == 0.0123);
+    ASSERT_EQUAL(1, copy.getMollifiedAngles().size());
+    KStepIntegrator::MollifiedAngle angle = copy.getMollifiedAngles()[0];
+    ASSERT(angle.particle1 == 5 && angle.particle2 == 3 && angle.particle3 == 4 && angle.angle == 1.91);
     ASSERT_EQUAL("bussi", copy.getThermostat());
     ASSERT(!copy.getErrorRecovery());
     ASSERT_EQUAL(scheme == "impulse", copy.getAdaptive());
@@ -86,6 +96,28 @@ void testKStepIntegrator(const string& scheme) {
     ASSERT_THROWS(fromXml<Integrator>(replaceOnce(xml, "version=\"2\"", "version=\"3\"")), "Unsupported version number 3");
 }
 
+void testJump() {
+    KStepIntegrator integrator(0.0005, 5, "jump", 300, 0);
+    const string data("\0binary\xff\n<&", 11);
+    integrator.setJumpModelData(data, {7, 3, 5});
+    integrator.setJumpNumThreads(3);
+    integrator.setAllowJumpWithoutThermostat(true);
+    string xml = toXml<Integrator>(integrator, "Integrator");
+    unique_ptr<Integrator> base = fromXml<Integrator>(xml);
+    KStepIntegrator& copy = dynamic_cast<KStepIntegrator&>(*base);
+    ASSERT_EQUAL("jump", copy.getScheme());
+    ASSERT(copy.getJumpModelData() == data);
+    ASSERT(copy.getJumpParticles() == vector<int>({7, 3, 5}));
+    ASSERT_EQUAL(3, copy.getJumpNumThreads());
+    ASSERT(copy.getAllowJumpWithoutThermostat());
+    ASSERT_EQUAL(0, copy.getFriction());
+    ASSERT_EQUAL(xml, toXml<Integrator>(copy, "Integrator"));
+    KStepIntegrator empty(0.0005, 5, "jump", 300);
+    base = fromXml<Integrator>(toXml<Integrator>(empty, "Integrator"));
+    ASSERT(dynamic_cast<KStepIntegrator&>(*base).getJumpModelData().empty());
+    ASSERT(!dynamic_cast<KStepIntegrator&>(*base).getAllowJumpWithoutThermostat());
+}
+
 /** What version 0.1 of the plugin wrote. */
 void testOldVersion() {
     string xml = "<?xml version=\"1.0\" ?><Integrator baseStepSize=\".0005\" constraintTolerance=\"1e-6\" correctorForceGroup=\"1\" "
@@ -99,6 +131,8 @@ void testOldVersion() {
     ASSERT_EQUAL(0, integrator.getNumRegions());
     ASSERT_EQUAL("langevin", integrator.getThermostat());
     ASSERT(integrator.getErrorRecovery());
+    ASSERT(integrator.getMollifiedAngles().empty());
+    ASSERT(!integrator.getAllowResonance());
 }
 
 /** Values of an impulse integrator without friction, which is not what the constructor's default argument says. */
@@ -233,6 +267,7 @@ int main() {
         testKStepIntegrator("impulse");
         testKStepIntegrator("metropolis");
     testKStepIntegrator("reweight");
+        testJump();
         testOldVersion();
     testFrictionlessIntegrator();
         testXtbForce();

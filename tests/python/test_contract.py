@@ -97,6 +97,8 @@ BAD_CONTRACTS = [
     (PHI | {"outputs": ("energy", "forces")}, "must return charges"),
     ({"outputs": ("energy", "forces", "charges")}, "only a model with phi input"),
     ({"kind": "jump", "inputs": JUMP.inputs, "outputs": JUMP.outputs, "k": 4}, "k and dt"),
+    ({"kind": "jump", "inputs": JUMP.inputs, "outputs": JUMP.outputs, "k": 0, "dt": 0.001}, "at least 1"),
+    ({"kind": "jump", "inputs": JUMP.inputs, "outputs": JUMP.outputs, "k": 1, "dt": -0.001}, "found 1 and -0.001"),
 ]
 
 

@@ -81,9 +81,9 @@ BAD_VALUES = [
     (lambda: KStepIntegrator(0.0005, 0), "k .* of at least 1, found 0"),
     (
         lambda: KStepIntegrator(0.0005, 4, "leapfrog"),
-        "expected the scheme 'impulse', 'metropolis' or 'reweight', found 'leapfrog'",
+        "expected the scheme 'impulse', 'metropolis', 'reweight' or 'jump', found 'leapfrog'",
     ),
-    (lambda: KStepIntegrator(0.0005, 4, "jump"), "not available in this version"),
+    (lambda: KStepIntegrator(0.0005, 4, "jump"), "a positive temperature is required"),
     (lambda: KStepIntegrator(0.0005, 4, "metropolis"), "samples at a temperature"),
     (lambda: KStepIntegrator(0.0005, 4, "metropolis", 300, 0), "needs friction"),
     (lambda: KStepIntegrator(0.0005, 4, "impulse", None, 1), "a positive temperature is required"),

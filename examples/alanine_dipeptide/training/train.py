@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from openmmkstep import ModelContract, saveModel
+from openmmkstep import ModelContract, findDistanceRanges, saveModel
 
 from .labels import HARDNESS_ELEMENT, NUMBERS, damping_lengths
 from .model import BatchModel, Descriptors, FastModel, Layout, methyl_permutations
@@ -249,8 +249,8 @@ def time_per_call(path, frame, phi):
     return best * 1e6
 
 
-def export(model, descriptors, offset, temperatures, path):
-    """Write the single-frame model with its contract."""
+def export(model, descriptors, offset, frames, path):
+    """Write the single-frame model with its contract, whose region of validity is that of the training frames."""
     contract = ModelContract(
         species=NUMBERS,
         inputs=("positions", "phi"),
@@ -258,7 +258,8 @@ def export(model, descriptors, offset, temperatures, path):
         dampingLengths=damping_lengths(),
         method="GFN2-xTB",
         hardnessElement=HARDNESS_ELEMENT,
-        trainingTemperatures=temperatures,
+        trainingTemperatures=sorted(set(frames["temperature"].tolist())),
+        distanceRanges=findDistanceRanges(frames["x"].numpy(), methyl_permutations()),
         versions={"xtb": version("xtb"), "openmm": version("openmm")},
     )
     saveModel(torch.jit.script(FastModel(model, descriptors, offset).eval()), path, contract)
@@ -294,7 +295,6 @@ def run(args):
     held = torch.isin(frames["trajectory"].long(), torch.tensor(args.held_out))
     held_out, training = select(frames, held), select(frames, ~held)
     print(f"{len(training['x'])} frames to train on, {len(held_out['x'])} held out", flush=True)
-    temperatures = sorted(set(training["temperature"].tolist()))
     descriptors = Descriptors(Layout())
     model = BatchModel(descriptors.layout, args.hidden, args.seed)
     if args.start:
@@ -303,9 +303,9 @@ def run(args):
     else:
         offset = start(model, descriptors, training, args)
     # TorchScript reads the source when it compiles: better to fail now than after the training.
-    export(model, descriptors, offset, temperatures, args.output)
+    export(model, descriptors, offset, training, args.output)
     train(model, descriptors, training, held_out, offset, args)
-    export(model, descriptors, offset, temperatures, args.output)
+    export(model, descriptors, offset, training, args.output)
     reached = {
         "frames": {name: len(part["x"]) for name, part in groups(training).items()},
         "held_out_errors": report(model, descriptors, held_out, offset),

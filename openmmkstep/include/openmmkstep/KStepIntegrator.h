@@ -7,6 +7,7 @@
 #include "openmmkstep/internal/FaultMonitor.h"
 #include "openmmkstep/internal/StepDivision.h"
 #include "openmmkstep/internal/export.h"
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -14,6 +15,8 @@
 namespace OpenMMKStep {
 
 class IntegrateKStepStepKernel;
+class KStepModel;
+struct ModelContract;
 
 /**
  * Integrates QM/MM dynamics on a cheap Hamiltonian H_fast = K + U_common + U_model for k base steps, then corrects the
@@ -28,7 +31,8 @@ class IntegrateKStepStepKernel;
  *   With setMollification() D is evaluated at A(x), which is x with each of the given bonds reset to a fixed length, and
  *   the kick is the exact gradient of D(A(x)) (mollified impulse; Garcia-Archilla, Sanz-Serna, Skeel, SIAM J. Sci.
  *   Comput. 20, 930 (1998); Izaguirre, Reich, Skeel, J. Chem. Phys. 110, 9853 (1999)).  That takes out the resonance
- *   with bond stretches which limits the plain impulse to h of about 2 fs.  The dynamics is Hamiltonian for
+ *   with bond stretches which limits the plain impulse to h of about 2 fs.  setMollifiedAngles() adds angles, for longer
+ *   steps.  The dynamics is Hamiltonian for
  *   K + U_common + U_model(x) + D(A(x)); see computeConservedEnergy().
  * - "metropolis": k inner steps on H_fast are a proposal, accepted with probability min(1, exp(-dD/kT)).  A failed
  *   test is followed by another k steps and a test with the same random number, up to getExtraChances() tests (extra
@@ -38,6 +42,11 @@ class IntegrateKStepStepKernel;
  * - "reweight": k inner steps on H_fast, then D is computed: the state has the weight exp(-D/kT).  Nothing is
  *   rejected, so the dynamics is that of the model; good where sd(D) is below about kT/2.  Reporters and barostats see
  *   H_fast.
+ * - "jump": a direct model J(x, v [, F]) -> (dx, dv) carries the QM region over k-1 base steps at once, and the k-th is
+ *   one base step of all atoms with the true force.  All other particles make (k-1) dt/2 before and after the jump
+ *   (Strang splitting) on the common forces, whose reaction the waiting QM atoms' velocities receive.  No such model is
+ *   symplectic, and one true step in k cannot correct it: it samples the model, needs a thermostat, and should not be
+ *   trusted further than that; see setJumpModel().
  *
  * The inner steps are velocity Verlet where there is no friction and BAOAB where there is, constraints included.
  * Regions may be coupled to different temperatures; see setRegion().
@@ -86,10 +95,10 @@ public:
      *
      * @param baseStepSize  the base step dt in ps
      * @param k             base steps per macro-step
-     * @param scheme        "impulse", "metropolis" or "reweight"
+     * @param scheme        "impulse", "metropolis", "reweight" or "jump"
      * @param temperature   the temperature in K; required (positive) for metropolis and reweight, and with friction
-     * @param friction      the friction in 1/ps; a negative number asks for the default, which is 0 for impulse and
-     *                      1/ps for metropolis and reweight
+     * @param friction      the friction in 1/ps; a negative number asks for the default, which is 0 for impulse, 1/ps
+     *                      for metropolis and reweight, and 10/ps for jump
      */
     KStepIntegrator(double baseStepSize, int k, const std::string& scheme="impulse", double temperature=0,
                     double friction=-1);
@@ -108,23 +117,64 @@ public:
     /** Set the number of base steps in a macro-step. */
     void setK(int k);
     /**
-     * A bond that mollification resets, the lighter particle moving along it.
+     * A bond that mollification resets: particle2 moves along it, and with it all particles that hang on particle2 in
+     * the list of bonds.
      */
     struct MollifiedBond {
-        int particle1;     ///< the heavy atom, which stays
-        int particle2;     ///< the hydrogen, which moves; in one bond only
+        int particle1;     ///< the end that stays
+        int particle2;     ///< the end that moves; of one bond only
         double length;     ///< the length it is reset to, in nm
     };
     /**
-     * Set the bonds that are reset before D is evaluated in the scheme impulse, normally all X-H bonds of the QM
-     * region with their mean lengths.  An empty list, the default, gives the plain impulse.  Takes effect for Contexts
-     * created afterwards.
+     * An angle that mollification resets: particle1 is rotated about particle2, in the plane of the three.
+     */
+    struct MollifiedAngle {
+        int particle1;     ///< the terminal atom that moves, a hydrogen; of one angle only
+        int particle2;     ///< the centre
+        int particle3;     ///< the neighbour against which the angle is measured
+        double angle;      ///< the angle it is reset to, in rad
+    };
+    /**
+     * Set the bonds that are reset before D is evaluated in the scheme impulse.  Takes effect for Contexts created
+     * afterwards.  An empty list, the default, gives the plain impulse.
+     *
+     * Normally these are all X-H bonds of the QM region with their mean lengths (heavy atom first).  For deep
+     * mollification give all bonds of the region as a tree, without the bonds that close rings: each particle but the
+     * root is particle2 of one bond.  The order of the list does not matter.
      */
     void setMollification(const std::vector<MollifiedBond>& bonds);
     /** Get the bonds that mollification resets. */
     const std::vector<MollifiedBond>& getMollification() const {
         return mollification;
     }
+    /**
+     * Set the angles that are reset after the bonds: for deep mollification one for each hydrogen of the QM region.
+     * All hydrogens of one centre take the same neighbour as reference.  Nearly straight angles have no plane to rotate
+     * in and must be left out.  Takes effect for Contexts created afterwards.
+     */
+    void setMollifiedAngles(const std::vector<MollifiedAngle>& angles);
+    /** Get the angles that mollification resets. */
+    const std::vector<MollifiedAngle>& getMollifiedAngles() const {
+        return mollifiedAngles;
+    }
+    /**
+     * Compute b = D(x) - D(A(x)) in kJ/mol: what the true potential energy at the current positions exceeds that of the
+     * mollified Hamiltonian by.  A frame of a mollified run at the temperature T has the weight exp(-b/kT) in the
+     * ensemble of the true Hamiltonian.  Costs one corrector call at x.  The standard deviation of b over a run says how
+     * far the two are apart; with a good model it is far below kT.
+     */
+    double computeMollificationBias();
+    /** Get whether the scheme impulse may run near a resonance with a bond to hydrogen. */
+    bool getAllowResonance() const {
+        return allowResonance;
+    }
+    /**
+     * Set whether the scheme impulse may run near a resonance.  By default it may not: the first step in a Context
+     * computes the periods of all bonds to hydrogen in the QM region (of an XtbForce or KStepModelForce) that are
+     * neither mollified nor constrained, at the cost of two model calls a bond, and throws an OpenMMException if h is
+     * 0.35 of the shortest period or more; from 0.28 on it warns on the standard error stream.
+     */
+    void setAllowResonance(bool allow);
     /**
      * Compute the energy in kJ/mol that the scheme impulse conserves without friction: K + U_common + U_model(x) +
      * D(A(x)).  Without mollification it is the total energy.  Costs no corrector call after a macro-step.
@@ -135,10 +185,54 @@ public:
      * call after a macro-step.
      */
     double computeD();
-    /** Get the scheme: "impulse", "metropolis" or "reweight". */
+    /** Get the scheme: "impulse", "metropolis", "reweight" or "jump". */
     const std::string& getScheme() const {
         return scheme;
     }
+    /**
+     * Set the direct model of the scheme jump.  Not possible while a Context uses the integrator.
+     *
+     * The model's contract must be of the kind "jump" and declare k-1 base steps of this integrator's dt.  What it
+     * returns is the change of positions (nm) and velocities (nm/ps) without the effect of the common forces, which act
+     * in the steps around the jump.  If it takes forces, they are the true ones (corrector and common) at exactly the
+     * positions that it is called with; where other particles have moved that costs one more corrector call.
+     *
+     * One macro-step with friction is: the other particles for (k-1) dt/2 in equal steps of at most dt (BAOAB); an exact
+     * Ornstein-Uhlenbeck step of the QM velocities over (k-1) dt/2; the jump; the same two in reverse order; one BAOAB
+     * step of dt with the true force.  It needs two corrector calls, one before and one after that last step.
+     *
+     * @param file       a TorchScript file that carries a contract (written by openmmkstep.saveModel() in Python); it is
+     *                   read now and travels with this object when that is serialized
+     * @param particles  indices of the particles that jump, in the order of the contract's species.  They must have
+     *                   mass, and may be neither virtual sites nor part of constraints.
+     * @throws OpenMMException if the file cannot be read or the particles are repeated
+     */
+    void setJumpModel(const std::string& file, const std::vector<int>& particles);
+    /** Set the direct model of the scheme jump from the bytes of its file; see setJumpModel(). */
+    void setJumpModelData(const std::string& data, const std::vector<int>& particles);
+    /** Get the bytes of the direct model's file; empty if none was set. */
+    const std::string& getJumpModelData() const {
+        return jumpModelData;
+    }
+    /** Get the particles that jump. */
+    const std::vector<int>& getJumpParticles() const {
+        return jumpParticles;
+    }
+    /** Get the number of threads that torch uses for the direct model. */
+    int getJumpNumThreads() const {
+        return jumpNumThreads;
+    }
+    /** Set the number of threads that torch uses for the direct model; the default, 1, is the fastest for small models. */
+    void setJumpNumThreads(int threads);
+    /** Get whether the scheme jump runs without a thermostat too. */
+    bool getAllowJumpWithoutThermostat() const {
+        return allowJumpWithoutThermostat;
+    }
+    /**
+     * Set whether the scheme jump runs without a thermostat on the particles that jump.  No direct model is known to
+     * conserve energy: drifts of tens to thousands of kJ/mol/ps are usual.  Default: false, and a warning below 10/ps.
+     */
+    void setAllowJumpWithoutThermostat(bool allow);
     /** Get the temperature in K; 0 where none was set. */
     double getTemperature() const {
         return temperature;
@@ -292,12 +386,14 @@ private:
     // Settings and set-up (KStepIntegrator.cpp)
     void checkSettings() const;
     int getCommonGroups() const;
+    bool isMollified() const;
     IntegrateKStepStepKernel& getKernel();
     // Steps (KStepIntegratorSteps.cpp)
     void macroStep();
     void impulseMacroStep();
     void impulseStep(int numSteps);
     void reweightStep();
+    void jumpMacroStep();
     bool tryProposal();
     double propagate(int numSteps);
     void recordD();
@@ -309,7 +405,20 @@ private:
     void computePlainForces();
     void refresh();
     void validate(Requirement requirement);
+    void validateStart();
     void noticeChangedContext();
+    // Resonance (KStepResonance.cpp)
+    void findLightBonds();
+    void checkResonance();
+    // The scheme jump (KStepIntegratorJump.cpp)
+    void initializeJump(const OpenMM::System& system);
+    void checkJumpSettings();
+    void jumpStep();
+    void jump();
+    void moveSurroundings(bool areForcesTrue);
+    void computeJumpForces();
+    void computeCommonForces();
+    void addCorrectorForces();
     // Faults (KStepIntegratorFaults.cpp)
     void recoverableMacroStep();
     void plainStep(int numSteps);
@@ -318,6 +427,7 @@ private:
     void countFault(FaultMonitor::Fault fault);
     void logEvent(FaultMonitor::Fault fault, int from);
     void throwNotFinite(const std::string& message) const;
+    void throwOutsideRegion() const;
     std::string getNotFiniteMessage() const;
     // Temperature (KStepIntegratorRegions.cpp)
     void checkRegions() const;
@@ -332,13 +442,28 @@ private:
     void readState(std::istream& stream);
     void forgetHistory() const;
 
+    static constexpr double MIN_JUMP_FRICTION = 10;
     double baseStepSize, temperature, friction;
     int k, extraChances, randomNumberSeed, correctorForceGroup, modelForceGroup;
-    bool adaptive, errorRecovery, includeShadowWork;
+    bool adaptive, errorRecovery, includeShadowWork, allowResonance;
     std::string scheme, thermostat;
     std::vector<MollifiedBond> mollification;
     std::vector<Region> regions;
-    bool hasModel;
+    std::vector<MollifiedAngle> mollifiedAngles;
+    // A bond to hydrogen that is neither mollified nor constrained, and the period of its stretch in ps.
+    struct LightBond {
+        int light, heavy;
+        double period;
+    };
+    std::vector<LightBond> lightBonds;
+    double resonanceCheckedFor; // the macro-step, 0 for none in this Context
+    std::string jumpModelData;
+    std::vector<int> jumpParticles;
+    int jumpNumThreads;
+    bool allowJumpWithoutThermostat, warnedOfJumpFriction;
+    std::shared_ptr<KStepModel> jumpModel;
+    std::shared_ptr<ModelContract> jumpContract;
+    bool hasModel, hasSurroundings;
     // For the rest (index 0) and each region.
     std::vector<double> degreesOfFreedom;
     bool areThermostatsCurrent;

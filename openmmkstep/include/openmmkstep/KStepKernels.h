@@ -41,8 +41,8 @@ public:
     /** Add the Context's current forces to a slot. */
     virtual void addForces(OpenMM::ContextImpl& context, ForceSlot slot) = 0;
     /**
-     * Put the particles where mollification sees them: x -> A(x), which is x with every bond of the integrator's
-     * mollification reset to its length, the hydrogen moved along the bond.  Keeps x.
+     * Put the particles where mollification sees them, x -> A(x), by the class Mollification with the integrator's
+     * bonds and angles; virtual sites follow.  Keeps x.  When it throws, the particles are at x.
      */
     virtual void mollify(OpenMM::ContextImpl& context) = 0;
     /**
@@ -63,6 +63,16 @@ public:
      * @param heat  if not NULL, the change of the kinetic energy (kJ/mol) by the Ornstein-Uhlenbeck step is added
      */
     virtual void drift(OpenMM::ContextImpl& context, double stepSize, double tolerance, double* heat=NULL) = 0;
+    /** As drift(), but the integrator's jump particles stay where they are and keep their velocities. */
+    virtual void driftSurroundings(OpenMM::ContextImpl& context, double stepSize, double tolerance) = 0;
+    /** An exact Ornstein-Uhlenbeck step of the velocities of the integrator's jump particles. */
+    virtual void randomizeJumpVelocities(OpenMM::ContextImpl& context, double interval) = 0;
+    /** Get positions, velocities and the forces in the slot Fast of the integrator's jump particles, in their order. */
+    virtual void getJumpState(OpenMM::ContextImpl& context, std::vector<OpenMM::Vec3>& positions,
+                              std::vector<OpenMM::Vec3>& velocities, std::vector<OpenMM::Vec3>& forces) = 0;
+    /** Add to positions and velocities of the integrator's jump particles, and move virtual sites along. */
+    virtual void applyJump(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& displacements,
+                           const std::vector<OpenMM::Vec3>& velocityChanges) = 0;
     /** Remove the velocity components along the constraints. */
     virtual void constrainVelocities(OpenMM::ContextImpl& context, double tolerance) = 0;
     /** Kinetic energy (kJ/mol) of the velocities for each region index. */

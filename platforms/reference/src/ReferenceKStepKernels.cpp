@@ -1,10 +1,8 @@
 #include "ReferenceKStepKernels.h"
 #include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/internal/UnitConstants.h"
-#include "openmm/OpenMMException.h"
 #include "openmm/reference/ReferenceConstraints.h"
 #include "openmm/reference/ReferencePlatform.h"
-#include <algorithm>
 #include <cmath>
 #include <istream>
 #include <ostream>
@@ -32,10 +30,14 @@ void ReferenceIntegrateKStepStepKernel::initialize(const System& system, const K
     for (auto& slot : slots)
         slot.resize(numParticles);
     newPositions.resize(numParticles);
-    mollification = integrator.getMollification();
-    for (const KStepIntegrator::MollifiedBond& bond : mollification)
-        if (min(bond.particle1, bond.particle2) < 0 || max(bond.particle1, bond.particle2) >= numParticles)
-            throw OpenMMException("KStepIntegrator: a mollified bond connects particles "+to_string(bond.particle1)+" and "+to_string(bond.particle2)+", but the System has "+to_string(numParticles)+" particles.");
+    mollification.reset(new Mollification(integrator.getMollification(), integrator.getMollifiedAngles()));
+    jumpParticles = integrator.getJumpParticles();
+    isJumping.assign(numParticles, 0);
+    surroundingsInverseMasses = inverseMasses;
+    for (int particle : jumpParticles) {
+        isJumping[particle] = 1;
+        surroundingsInverseMasses[particle] = 0;
+    }
     regionIndex.assign(numParticles, 0);
     for (int i = 0; i < integrator.getNumRegions(); i++)
         for (int particle : integrator.getRegion(i).particles)
@@ -62,30 +64,27 @@ void ReferenceIntegrateKStepStepKernel::addForces(ContextImpl& context, ForceSlo
 
 void ReferenceIntegrateKStepStepKernel::mollify(ContextImpl& context) {
     vector<Vec3>& positions = *getData(context).positions;
+    const vector<int>& particles = mollification->getParticles();
+    mollified.resize(particles.size());
+    for (size_t i = 0; i < particles.size(); i++)
+        mollified[i] = positions[particles[i]];
+    mollification->apply(mollified);
     truePositions = positions;
-    for (const KStepIntegrator::MollifiedBond& bond : mollification) {
-        Vec3 delta = positions[bond.particle2]-positions[bond.particle1];
-        positions[bond.particle2] = positions[bond.particle1]+delta*(bond.length/sqrt(delta.dot(delta)));
-    }
+    for (size_t i = 0; i < particles.size(); i++)
+        positions[particles[i]] = mollified[i];
     if (hasVirtualSites)
         context.computeVirtualSites();
 }
 
 void ReferenceIntegrateKStepStepKernel::unmollify(ContextImpl& context) {
-    vector<Vec3>& positions = *getData(context).positions;
-    positions = truePositions;
+    *getData(context).positions = truePositions;
     vector<Vec3>& forces = slots[Correction];
-    for (const KStepIntegrator::MollifiedBond& bond : mollification) {
-        // With u the bond's direction and R its length, dA/dx of the hydrogen is (r0/R)(1 - u u^T), symmetric; what
-        // it does not take goes to the heavy atom, on whose position A(hydrogen) depends with the rest.
-        Vec3 u = positions[bond.particle2]-positions[bond.particle1];
-        double r = sqrt(u.dot(u));
-        u /= r;
-        Vec3 force = forces[bond.particle2];
-        Vec3 kept = (force-u*u.dot(force))*(bond.length/r);
-        forces[bond.particle2] = kept;
-        forces[bond.particle1] += force-kept;
-    }
+    const vector<int>& particles = mollification->getParticles();
+    for (size_t i = 0; i < particles.size(); i++)
+        mollified[i] = forces[particles[i]];
+    mollification->applyTransposedJacobian(mollified);
+    for (size_t i = 0; i < particles.size(); i++)
+        forces[particles[i]] = mollified[i];
 }
 
 void ReferenceIntegrateKStepStepKernel::kick(ContextImpl& context, ForceSlot slot, double interval) {
@@ -122,25 +121,66 @@ void ReferenceIntegrateKStepStepKernel::drift(ContextImpl& context, double stepS
         context.computeVirtualSites();
 }
 
+void ReferenceIntegrateKStepStepKernel::driftSurroundings(ContextImpl& context, double stepSize, double tolerance) {
+    if (!hasFriction)
+        move(context, stepSize, tolerance, Surroundings);
+    else {
+        move(context, 0.5*stepSize, tolerance, Surroundings);
+        randomizeVelocities(context, stepSize, Surroundings);
+        move(context, 0.5*stepSize, tolerance, Surroundings);
+    }
+    if (hasVirtualSites)
+        context.computeVirtualSites();
+}
+
+void ReferenceIntegrateKStepStepKernel::randomizeJumpVelocities(ContextImpl& context, double interval) {
+    if (hasFriction)
+        randomizeVelocities(context, interval, Jumping);
+}
+
+void ReferenceIntegrateKStepStepKernel::getJumpState(ContextImpl& context, vector<Vec3>& positions, vector<Vec3>& velocities, vector<Vec3>& forces) {
+    ReferencePlatform::PlatformData& data = getData(context);
+    size_t numParticles = jumpParticles.size();
+    positions.resize(numParticles);
+    velocities.resize(numParticles);
+    forces.resize(numParticles);
+    for (size_t i = 0; i < numParticles; i++) {
+        positions[i] = (*data.positions)[jumpParticles[i]];
+        velocities[i] = (*data.velocities)[jumpParticles[i]];
+        forces[i] = slots[Fast][jumpParticles[i]];
+    }
+}
+
+void ReferenceIntegrateKStepStepKernel::applyJump(ContextImpl& context, const vector<Vec3>& displacements, const vector<Vec3>& velocityChanges) {
+    ReferencePlatform::PlatformData& data = getData(context);
+    for (size_t i = 0; i < jumpParticles.size(); i++) {
+        (*data.positions)[jumpParticles[i]] += displacements[i];
+        (*data.velocities)[jumpParticles[i]] += velocityChanges[i];
+    }
+    if (hasVirtualSites)
+        context.computeVirtualSites();
+}
+
 /**
  * x += interval v, followed by the constraints: the displacement they cause is also added to the velocities (RATTLE).
  */
-void ReferenceIntegrateKStepStepKernel::move(ContextImpl& context, double interval, double tolerance) {
+void ReferenceIntegrateKStepStepKernel::move(ContextImpl& context, double interval, double tolerance, Subset subset) {
     ReferencePlatform::PlatformData& data = getData(context);
     vector<Vec3>& positions = *data.positions;
     vector<Vec3>& velocities = *data.velocities;
+    vector<double>& invMasses = (subset == Surroundings ? surroundingsInverseMasses : inverseMasses);
     if (!hasConstraints) {
         for (size_t i = 0; i < positions.size(); i++)
-            if (inverseMasses[i] != 0)
+            if (invMasses[i] != 0)
                 positions[i] += velocities[i]*interval;
         return;
     }
     for (size_t i = 0; i < positions.size(); i++)
-        newPositions[i] = (inverseMasses[i] == 0 ? positions[i] : positions[i]+velocities[i]*interval);
-    data.constraints->apply(positions, newPositions, inverseMasses, tolerance);
+        newPositions[i] = (invMasses[i] == 0 ? positions[i] : positions[i]+velocities[i]*interval);
+    data.constraints->apply(positions, newPositions, invMasses, tolerance);
     double scale = 1/interval;
     for (size_t i = 0; i < positions.size(); i++)
-        if (inverseMasses[i] != 0) {
+        if (invMasses[i] != 0) {
             velocities[i] = (newPositions[i]-positions[i])*scale;
             positions[i] = newPositions[i];
         }
@@ -149,7 +189,7 @@ void ReferenceIntegrateKStepStepKernel::move(ContextImpl& context, double interv
 /**
  * An exact Ornstein-Uhlenbeck step.
  */
-void ReferenceIntegrateKStepStepKernel::randomizeVelocities(ContextImpl& context, double interval) {
+void ReferenceIntegrateKStepStepKernel::randomizeVelocities(ContextImpl& context, double interval, Subset subset) {
     vector<Vec3>& velocities = *getData(context).velocities;
     size_t numRegions = regionFriction.size();
     vector<double> decay(numRegions), noise(numRegions);
@@ -160,6 +200,8 @@ void ReferenceIntegrateKStepStepKernel::randomizeVelocities(ContextImpl& context
     for (size_t i = 0; i < velocities.size(); i++) {
         int region = regionIndex[i];
         if (inverseMasses[i] == 0 || regionFriction[region] == 0)
+            continue;
+        if (subset != All && isJumping[i] != (subset == Jumping))
             continue;
         double scale = noise[region]*sqrt(inverseMasses[i]);
         double x = gaussian(), y = gaussian(), z = gaussian();

@@ -1,6 +1,6 @@
 """QM/MM set-up."""
 
-from .mollification import findMollification
+from .mollification import Mollification, findMollification
 from .system import createQMMMSystem
 
-__all__ = ["createQMMMSystem", "findMollification"]
+__all__ = ["Mollification", "createQMMMSystem", "findMollification"]

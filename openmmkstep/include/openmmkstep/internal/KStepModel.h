@@ -10,7 +10,7 @@
 namespace OpenMMKStep {
 
 /**
- * A loaded potential model.  The implementation lives in libOpenMMKStepTorch, the one library that is linked to torch;
+ * A loaded model, a potential or a jump.  The implementation lives in libOpenMMKStepTorch, the one library that is linked to torch;
  * it is loaded when the first model is.
  */
 class KStepModel {
@@ -22,7 +22,7 @@ public:
     /** Prepare for evaluations with a number of threads.  The contract has been checked by the caller. */
     virtual void prepare(const ModelContract& contract, int numThreads) = 0;
     /**
-     * Evaluate the model.
+     * Evaluate a potential.
      *
      * @param positions     positions of the QM particles in nm
      * @param potential     phi_a in kJ/mol/e; not read if the contract has no such input
@@ -34,12 +34,33 @@ public:
     virtual double compute(const std::vector<OpenMM::Vec3>& positions, const std::vector<double>& potential,
                            std::vector<OpenMM::Vec3>& forces, std::vector<double>& charges) = 0;
     /**
+     * Evaluate a jump model: where the particles are, and how fast, after the base steps that it covers.
+     *
+     * @param positions             positions in nm
+     * @param velocities            velocities in nm/ps
+     * @param forces                forces in kJ/mol/nm at the positions; not read if the contract has no such input
+     * @param[out] displacements    the change of each position in nm
+     * @param[out] velocityChanges  the change of each velocity in nm/ps
+     * @throws OpenMMException if the model fails or returns tensors of other shapes
+     */
+    virtual void computeJump(const std::vector<OpenMM::Vec3>& positions, const std::vector<OpenMM::Vec3>& velocities,
+                             const std::vector<OpenMM::Vec3>& forces, std::vector<OpenMM::Vec3>& displacements,
+                             std::vector<OpenMM::Vec3>& velocityChanges) = 0;
+    /**
+     * Read the bytes of a model file.
+     *
+     * @param owner  the class that error messages begin with
+     * @throws OpenMMException if it cannot be read or is empty
+     */
+    static std::string readFile(const std::string& file, const std::string& owner);
+    /**
      * Load a model from the bytes of its file.
      *
+     * @param owner  the class that error messages begin with
      * @throws OpenMMException if torch is missing or of another version than the plugin was built with, or the bytes
      *         are not a TorchScript file
      */
-    static std::unique_ptr<KStepModel> load(const std::string& data);
+    static std::unique_ptr<KStepModel> load(const std::string& data, const std::string& owner);
 };
 
 } // namespace OpenMMKStep

@@ -1,6 +1,8 @@
 #ifndef OPENMMKSTEP_MODELCONTRACT_H_
 #define OPENMMKSTEP_MODELCONTRACT_H_
 
+#include "openmm/System.h"
+#include "openmm/Vec3.h"
 #include <string>
 #include <vector>
 
@@ -18,18 +20,32 @@ struct ModelContract {
     std::vector<double> dampingLengths;    ///< d_a in nm, for models with phi
     int hardnessElement;                   ///< element of the embedding charges the model was trained with
     int charge, multiplicity;              ///< of the molecule
+    bool hasForceInput;                    ///< a jump model that takes the forces
+    int jumpSteps;                         ///< base steps that a jump model covers; 0 for potentials
+    double jumpStepSize;                   ///< its base step in ps; 0 for potentials
     /** The distance of two atoms in the training data. */
     struct DistanceRange {
         int atom1, atom2;                  ///< indices in species
         double min, max;                   ///< nm
     };
     std::vector<DistanceRange> distanceRanges;  ///< the region of validity; empty if not declared
+    /** Whether a distance of two atoms is outside the range that the contract declares, if it does (positions in nm). */
+    bool isOutsideTrainingRegion(const std::vector<OpenMM::Vec3>& positions) const;
+    /**
+     * Check that the XtbForces in a force group are of the same particles, elements, charge and multiplicity.
+     *
+     * @param owner  the class that error messages begin with
+     * @throws OpenMMException if they are not
+     */
+    void checkCorrector(const OpenMM::System& system, int correctorForceGroup, const std::vector<int>& particles,
+                        const std::string& owner) const;
     /**
      * Read a contract.
      *
+     * @param owner  the class that error messages begin with
      * @throws OpenMMException if the text is empty, malformed, or of an unknown version
      */
-    static ModelContract parse(const std::string& text);
+    static ModelContract parse(const std::string& text, const std::string& owner);
 };
 
 } // namespace OpenMMKStep

@@ -10,8 +10,11 @@ namespace OpenMMKStep {
  */
 class StepDivision {
 public:
-    /** Start with n = K, or with n = 1 if the macro-step is to grow. */
-    void initialize(int macroStep, bool small);
+    /**
+     * Start with n = K, or with n = 1 if the macro-step is to grow.  One that is indivisible (a jump) is made as a whole or
+     * of plain steps.
+     */
+    void initialize(int macroStep, bool small, bool indivisible=false);
     /** Base steps between corrector calls; 0 for plain steps. */
     int getInterval() const {
         return interval;
@@ -27,10 +30,10 @@ public:
     /** Only plain steps from now on. */
     void forbidModel();
 private:
-    static int smaller(int n);
+    int smaller(int n) const;
     int larger() const;
     int macroStep = 0, interval = 0, numSuccesses = 0;
-    bool modelForbidden = false;
+    bool modelForbidden = false, indivisible = false;
 };
 
 } // namespace OpenMMKStep

@@ -1,0 +1,5 @@
+"""Checks of a set-up before and after a run."""
+
+from .drift import DriftPrediction, predictDrift
+
+__all__ = ["DriftPrediction", "predictDrift"]
