@@ -267,7 +267,7 @@ MUTATIONS = [
     Mutation(
         "constraints left out",
         KERNEL,
-        "data.constraints->apply(positions, newPositions, inverseMasses, tolerance);",
+        "data.constraints->apply(positions, newPositions, invMasses, tolerance);",
         "",
         "IntegratorSuite",
     ),
