@@ -301,20 +301,6 @@ MUTATIONS = [
         "Barostat",
     ),
     Mutation(
-        "damped oscillator with half the friction",
-        KERNEL,
-        "exp(-regionFriction[i]*interval)",
-        "exp(-0.5*regionFriction[i]*interval)",
-        "IntegratorSuite",
-    ),
-    Mutation(
-        "constraints left out",
-        KERNEL,
-        "data.constraints->apply(",
-        "if (false) data.constraints->apply(",
-        "IntegratorSuite",
-    ),
-    Mutation(
         "NaN not noticed",
         STEPS,
         "if (!isfinite(correctorEnergy-modelEnergy) || !getKernel()",
