@@ -241,6 +241,15 @@ MUTATIONS = [
         FORCES,
         "stateChanged(State::Positions);\n        noticeChangedContext();",
         "context->getPeriodicBoxVectors(lastBox[0], lastBox[1], lastBox[2]);",
+        "Context",
+    ),
+    # Under friction the barostat's question for the energy makes the integrator look at the box too, so one line alone
+    # breaks nothing there.
+    Mutation(
+        "D kept whatever changes",
+        INTEGRATOR,
+        "if (changed != State::Velocities)",
+        "if (false)",
         "Barostat",
     ),
     Mutation(
@@ -279,20 +288,6 @@ MUTATIONS = [
         "IntegratorSuite",
     ),
     Mutation("failed step not undone", FAULTS, "getKernel().restoreState(*context, 1);", ";", "Errors"),
-    Mutation(
-        "D kept after a barostat's trial",
-        FORCES,
-        "stateChanged(State::Positions);\n        noticeChangedContext();",
-        "context->getPeriodicBoxVectors(lastBox[0], lastBox[1], lastBox[2]);",
-        "Barostat",
-    ),
-    Mutation(
-        "barostat sees the model too",
-        INTEGRATOR,
-        "getIntegrationForceGroups() & ~(1<<(scheme",
-        "getIntegrationForceGroups() & ~(0<<(scheme",
-        "Barostat",
-    ),
     Mutation(
         "barostat sees the model in place of the corrector",
         INTEGRATOR,
