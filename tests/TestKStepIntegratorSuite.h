@@ -29,6 +29,7 @@ static const vector<Setup> SETUPS = {
     {"mollified impulse", "impulse", 0, true},
     {"mollified impulse with friction", "impulse", 10, true},
     {"metropolis", "metropolis", 10, false},
+    {"reweight", "reweight", 10, false},
 };
 
 /** The bond from particle 0 to 1 is the one that is mollified, where the setup asks for it. */
@@ -60,8 +61,8 @@ static HarmonicBondForce* createBond(double length, double k, int group) {
 
 /**
  * A single bond against the analytic oscillator, damped under friction (next to absolute zero).  What oscillates is the
- * corrector's bond for the impulse; the model's where the bond is mollified, since D does not see its length then; and
- * the model's in metropolis with a perfect model, where each proposal is accepted.
+ * corrector's bond for the impulse; the model's where the bond is mollified, since D does not see its length then; the
+ * model's in reweight; and either's in metropolis with a perfect model, where each proposal is accepted.
  */
 void testSingleBond(const Setup& original) {
     Setup setup = original;
@@ -75,7 +76,7 @@ void testSingleBond(const Setup& original) {
     system.addForce(createBond(length, modelK, 2));
     unique_ptr<KStepIntegrator> integrator = createIntegrator(setup, dt, 4, length, 1e-12);
     unique_ptr<Context> context(createContext(system, *integrator, {Vec3(-1, 0, 0), Vec3(1, 0, 0)}));
-    double frequency2 = (setup.mollified ? modelK : k)/(0.5*mass), gamma = setup.friction;
+    double frequency2 = (setup.mollified || setup.scheme == "reweight" ? modelK : k)/(0.5*mass), gamma = setup.friction;
     double frequency = sqrt(frequency2-0.25*gamma*gamma), amplitude = 2-length;
     double energy = 0;
     for (int i = 1; i <= 500; i++) {

@@ -3,6 +3,7 @@
 #include "openmm/OpenMMException.h"
 #include "openmm/internal/ContextImpl.h"
 #include <cmath>
+#include <functional>
 
 // Which forces are computed, and what of them is still valid.
 
@@ -128,47 +129,76 @@ void KStepIntegrator::validateStart() {
 
 /**
  * Under friction the kinetic energy of BAOAB's on-step velocities is biased by O(dt^2) (several K for hydrogens at
- * 2 fs); after the next half kick it is not.
+ * 2 fs); after the next half kick it is not.  This calls a function with the shift in time, while the forces for it are
+ * in the slot Fast.  Nothing else changes: barostats ask for the kinetic energy in trial states that are not kept, and a
+ * step computes its forces in an order of its own, on which their last bits depend.
  */
-double KStepIntegrator::computeKineticEnergy() {
-    if (!hasLangevin())
-        return getKernel().computeKineticEnergy(*context, 0, getConstraintTolerance());
-    noticeChangedContext();
-    if (!valid.fastForces && !valid.plainForces) {
-        getKernel().pushForces(*context);
+void KStepIntegrator::withHalfStepForces(const function<void(double)>& action) {
+    if (!hasLangevin()) {
+        action(0);
+        return;
+    }
+    double shift = 0.5*baseStepSize;
+    if ((valid.fastForces || valid.plainForces) && !isContextChanged()) {
+        action(shift);
+        return;
+    }
+    IntegrateKStepStepKernel& kernel = getKernel();
+    kernel.pushForces(*context);
+    kernel.saveState(*context);
+    auto restore = [&] {
+        kernel.restoreState(*context, 1);
+        kernel.popForces(*context);
+    };
+    try {
         if (scheme == "jump")
             computeJumpForces();
         else
             computeFastForces();
-        getKernel().popForces(*context);
-        // Not marked as valid: a step computes them in its own order, on which their last bits depend.
+        action(shift);
     }
-    return getKernel().computeKineticEnergy(*context, 0.5*baseStepSize, getConstraintTolerance());
+    catch (...) {
+        restore();
+        throw;
+    }
+    restore();
+}
+
+double KStepIntegrator::computeKineticEnergy() {
+    double energy;
+    withHalfStepForces([&] (double shift) {
+        energy = getKernel().computeKineticEnergy(*context, shift, getConstraintTolerance());
+    });
+    return energy;
 }
 
 vector<Vec3> KStepIntegrator::computeHalfStepVelocities() {
     if (context == NULL)
         throw OpenMMException("This Integrator is not bound to a context!");
-    computeKineticEnergy();
     vector<Vec3> velocities;
-    getKernel().getShiftedVelocities(*context, hasLangevin() ? 0.5*baseStepSize : 0.0, getConstraintTolerance(), velocities);
+    withHalfStepForces([&] (double shift) {
+        getKernel().getShiftedVelocities(*context, shift, getConstraintTolerance(), velocities);
+    });
     return velocities;
 }
 
 /**
- * Notice changes that stateChanged() does not report: steps made by another integrator of a CompoundIntegrator, a new
- * box, and other integration force groups.
+ * Whether someone changed the Context in a way that stateChanged() does not report: steps made by another integrator of
+ * a CompoundIntegrator, a new box, other integration force groups.
  */
-void KStepIntegrator::noticeChangedContext() {
+bool KStepIntegrator::isContextChanged() const {
     Vec3 box[3];
     context->getPeriodicBoxVectors(box[0], box[1], box[2]);
     bool changed = (context->getStepCount() != lastStepCount || getCommonGroups() != lastCommonGroups);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 3; i++)
         changed |= (box[i] != lastBox[i]);
-        lastBox[i] = box[i];
-    }
+    return changed;
+}
+
+void KStepIntegrator::noticeChangedContext() {
+    if (isContextChanged())
+        stateChanged(State::Positions);
+    context->getPeriodicBoxVectors(lastBox[0], lastBox[1], lastBox[2]);
     lastStepCount = context->getStepCount();
     lastCommonGroups = getCommonGroups();
-    if (changed)
-        stateChanged(State::Positions);
 }

@@ -112,6 +112,8 @@ void KStepIntegrator::initializeRegions(const System& system) {
         int particle1, particle2;
         double distance;
         system.getConstraintParameters(i, particle1, particle2, distance);
+        if (system.getParticleMass(particle1) == 0 && system.getParticleMass(particle2) == 0)
+            continue; // frozen anyway
         int region1 = index[particle1], region2 = index[particle2];
         if (region1 != region2 && (isBussi(region1) || isBussi(region2)))
             throw OpenMMException("KStepIntegrator: the constraint between the particles "+to_string(particle1)+" and "+to_string(particle2)+" crosses the border of a region with the thermostat 'bussi', whose velocities are scaled.  Put both into one region.");

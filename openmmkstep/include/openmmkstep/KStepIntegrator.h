@@ -8,6 +8,7 @@
 #include "openmmkstep/internal/StepDivision.h"
 #include "openmmkstep/internal/export.h"
 #include <memory>
+#include <functional>
 #include <random>
 #include <string>
 #include <vector>
@@ -407,6 +408,8 @@ private:
     void refresh();
     void validate(Requirement requirement);
     void validateStart();
+    void withHalfStepForces(const std::function<void(double)>& action);
+    bool isContextChanged() const;
     void noticeChangedContext();
     // Resonance (KStepResonance.cpp)
     void findLightBonds();
