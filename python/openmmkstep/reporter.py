@@ -14,8 +14,7 @@ from openmm import app
 from tqdm import tqdm
 
 from ._units import ENERGY, GAS_CONSTANT, KELVIN, PICOSECOND
-from .analysis.temperature import countFreedom, qmRegions, temperatures
-from .forces import cast
+from .analysis.temperature import countFreedom, current_integrator, qmRegions, temperatures
 from .integrator import KStepIntegrator
 from .restart import cutTable
 
@@ -36,7 +35,8 @@ class KStepReporter:
     Mean D, SD D (kJ/mole); Acceptance; First Acceptance; Flips/ps; xTB Calls/ps; Faults; Redone
         since the Context was created or resetStatistics() was called; they go on after a restart
     k
-        base steps between xTB calls now; 0 while steps are made without the model (then nothing is known of D)
+        base steps between xTB calls now; 0 while steps are made without the model. Nothing is known of D where there
+        were any since the line before
     Potential Energy (kJ/mole)
         of the Hamiltonian that the scheme follows: the true one; in 'reweight' the model's; with mollification
         U_common + U_model(x) + D(A(x)). Blank in 'jump', as is D: it would cost an xTB call
@@ -109,17 +109,15 @@ class KStepReporter:
         values = self._values(simulation)
         self._out.write(",".join("" if v is None else str(v) for v in values.values()) + "\n")
         self._out.flush()
-        for name, quantity in (
-            ("D", values["D (kJ/mole)"]),
-            ("potential energy", values["Potential Energy (kJ/mole)"]),
-        ):
-            if quantity is not None and not math.isfinite(quantity):
-                raise ValueError(f"KStepReporter: the {name} is {quantity} at step {simulation.currentStep}.")
+        # In 'reweight' D is infinite, and the frame's weight 0, where the corrector finds no energy.
+        energy = values["Potential Energy (kJ/mole)"]
+        if energy is not None and not math.isfinite(energy):
+            raise ValueError(f"KStepReporter: the potential energy is {energy} at step {simulation.currentStep}.")
         if self._progress:
             self._show(simulation.currentStep, values)
 
     def _start(self, simulation) -> None:
-        integrator = cast(simulation.integrator)
+        integrator = current_integrator(simulation.context)
         if not isinstance(integrator, KStepIntegrator):
             raise ValueError(f"KStepReporter reports on a KStepIntegrator; found a {type(integrator).__name__}.")
         for reporter in itertools.takewhile(lambda r: r is not self, simulation.reporters):
@@ -139,6 +137,7 @@ class KStepReporter:
         # No velocities yet: before the first step they could cost an xTB call.
         self._freedom = countFreedom(simulation.context, self._regions)
         self._reference = None
+        self._plainSteps = integrator.getStatistics()["plainMacroSteps"]
         self._clock, self._startTime = time.perf_counter(), simulation.context.getTime().value_in_unit(PICOSECOND)
         self._startStep, self._bar, self._lastLine = simulation.currentStep, None, self._clock
         header = "#" + ",".join(f'"{name}"' for name in self._header())
@@ -179,7 +178,7 @@ class KStepReporter:
 
     def _values(self, simulation) -> dict:
         """The cells of a line by the names of the columns."""
-        integrator = cast(simulation.integrator)
+        integrator = current_integrator(simulation.context)
         statistics = integrator.getStatistics()
         values = dict.fromkeys(self._header())
         simulated = simulation.context.getTime().value_in_unit(PICOSECOND)
@@ -200,7 +199,9 @@ class KStepReporter:
             values["Acceptance"] = statistics["accepted"] / steps
             values["First Acceptance"] = statistics["firstAccepted"] / steps
             values["Flips/ps"] = statistics["flips"] / covered
-        if hasD and statistics["currentK"] > 0:  # in steps without the model D would cost an xTB call
+        # After steps without the model D would cost an xTB call, or has no value where the model has none.
+        before, self._plainSteps = self._plainSteps, statistics["plainMacroSteps"]
+        if hasD and statistics["currentK"] > 0 and self._plainSteps <= before:
             values.update(self._energies(simulation.context, integrator))
         for name, temperature in temperatures(simulation.context, self._regions, self._freedom).items():
             values[f"T {name} (K)"] = temperature.value_in_unit(KELVIN)

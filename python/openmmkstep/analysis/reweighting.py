@@ -26,20 +26,24 @@ class ReweightingWeights:
     Parameters
     ----------
     D : array of shape (frames,) or Quantity
-        U_corrector - U_model of each frame (kJ/mol), such as KStepReporter's column 'D (kJ/mole)'
+        U_corrector - U_model of each frame (kJ/mol), such as KStepReporter's column 'D (kJ/mole)'; infinity, which is
+        the weight 0, where the corrector found no energy
     temperature : float or Quantity
         K
 
     Raises
     ------
     ValueError
-        If D is empty or not a list of finite numbers, or the temperature is not positive.
+        If D is not a list of numbers, of which one at least is finite, or the temperature is not positive.
     """
 
     def __init__(self, D, temperature):
         D = np.asarray(D.value_in_unit(ENERGY) if unit.is_quantity(D) else D, dtype=float)
-        if D.ndim != 1 or len(D) == 0 or not np.isfinite(D).all():
-            raise ValueError(f"Expected D as a list of finite numbers, one for each frame; found shape {D.shape}.")
+        if D.ndim != 1 or not np.isfinite(D).any() or np.isnan(D).any() or (D == -np.inf).any():
+            raise ValueError(
+                "Expected D as a list of finite numbers (or infinity for the weight 0), one for each frame; found shape "
+                f"{D.shape} with {np.isfinite(D).sum()} finite numbers."
+            )
         temperature = strip(temperature, KELVIN)
         if not temperature > 0:
             raise ValueError(f"Expected a positive temperature, found {temperature} K.")

@@ -83,7 +83,7 @@ def degreesOfFreedom(system: openmm.System, particles: Sequence[int], positions=
             f"Expected different particles with indices from 0 to {len(masses) - 1}; one occurs twice or is out of range."
         )
     result = 3.0 * sum(masses[i] > 0 for i in inside)
-    for pairs in _coupled_constraints(system):
+    for pairs in _coupled_constraints(system, masses):
         ends = [sum(i in inside for i in pair) for pair in pairs]
         if positions is None or all(n == 2 for n in ends) or not any(ends):
             result -= sum(ends) / 2
@@ -139,7 +139,7 @@ def temperatures(
     """
     system = context.getSystem()
     freedom = countFreedom(context, regions) if freedom is None else freedom
-    integrator = cast(context.getIntegrator())
+    integrator = current_integrator(context)
     if isinstance(integrator, KStepIntegrator):
         velocities = integrator.computeHalfStepVelocities()
     else:
@@ -151,12 +151,20 @@ def temperatures(
     return result
 
 
+def current_integrator(context: openmm.Context) -> openmm.Integrator:
+    """The integrator that moves a Context, of a CompoundIntegrator its current one, as an object of its class."""
+    integrator = context.getIntegrator()
+    if isinstance(integrator, openmm.CompoundIntegrator):
+        integrator = integrator.getIntegrator(integrator.getCurrentIntegrator())
+    return cast(integrator)
+
+
 def _masses(system: openmm.System) -> np.ndarray:
     return np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
 
 
-def _coupled_constraints(system: openmm.System) -> list[list[tuple[int, int]]]:
-    """The constraints, in groups that share no particle with one another."""
+def _coupled_constraints(system: openmm.System, masses: np.ndarray) -> list[list[tuple[int, int]]]:
+    """The constraints, in groups that share no particle with one another, without those between frozen particles."""
     parent = list(range(system.getNumParticles()))
 
     def root(i: int) -> int:
@@ -166,6 +174,7 @@ def _coupled_constraints(system: openmm.System) -> list[list[tuple[int, int]]]:
         return i
 
     pairs = [system.getConstraintParameters(i)[:2] for i in range(system.getNumConstraints())]
+    pairs = [pair for pair in pairs if masses[pair[0]] > 0 and masses[pair[1]] > 0]
     for i, j in pairs:
         parent[root(i)] = root(j)
     groups: dict[int, list[tuple[int, int]]] = {}
