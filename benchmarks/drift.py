@@ -43,6 +43,7 @@ MOLLIFIED = {
     "mollified 5 fs, 3u": (1.0, 5, True),
     "mollified 6 fs, 3u": (1.0, 6, True),
     "mollified 8 fs, 3u": (1.0, 8, True),
+    "deep 4 fs": (0.5, 8, False),
     "deep 6 fs": (0.5, 12, False),
     "deep 8 fs, 3u": (1.0, 8, True),
 }

@@ -142,7 +142,7 @@ void testDistribution(const string& kind, const string& scheme) {
     vector<vector<double> > samples;
     vector<double> weights;
     double sumWeights = 0;
-    int numSamples = 8000*samplingShare();
+    int numSamples = (isLongSamplingPossible() ? 8000 : 2000); // boxes move slowly: fewer would not do
     for (int i = 0; i < numSamples; i++) {
         integrator.step(1);
         State state = context->getState(State::Positions | State::Energy);
@@ -261,6 +261,7 @@ void runTests() {
     for (string scheme : {"impulse", "metropolis", "reweight"}) {
         testDIsRefreshed(scheme);
         for (string kind : {"isotropic", "anisotropic", "membrane"})
-            testDistribution(kind, scheme);
+            if (isLongSamplingPossible() || kind == "isotropic")
+                testDistribution(kind, scheme);
     }
 }

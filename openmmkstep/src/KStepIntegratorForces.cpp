@@ -144,6 +144,15 @@ void KStepIntegrator::withHalfStepForces(const function<void(double)>& action) {
         return;
     }
     IntegrateKStepStepKernel& kernel = getKernel();
+    if (scheme == "jump") {
+        // Its forces are the true ones: too dear to be computed twice, and always computed in one way.
+        noticeChangedContext();
+        kernel.pushForces(*context);
+        computeJumpForces();
+        kernel.popForces(*context);
+        action(shift);
+        return;
+    }
     kernel.pushForces(*context);
     kernel.saveState(*context);
     auto restore = [&] {
@@ -151,10 +160,7 @@ void KStepIntegrator::withHalfStepForces(const function<void(double)>& action) {
         kernel.popForces(*context);
     };
     try {
-        if (scheme == "jump")
-            computeJumpForces();
-        else
-            computeFastForces();
+        computeFastForces();
         action(shift);
     }
     catch (...) {
