@@ -45,6 +45,7 @@ MOLLIFIED = {
     "mollified 8 fs, 3u": (1.0, 8, True),
     "deep 4 fs": (0.5, 8, False),
     "deep 6 fs": (0.5, 12, False),
+    "deep 5 fs, 3u": (1.0, 5, True),
     "deep 8 fs, 3u": (1.0, 8, True),
 }
 
