@@ -61,7 +61,7 @@ def main() -> None:
     for seed in range(args.seed, args.seed + args.starts):
         start = equilibrate(droplet, 20.0, seed)
         costs = measure_costs(droplet, start)
-        bonds = findMollification(droplet.topology, droplet.create_system(with_model=True), start)
+        bonds = findMollification(droplet.topology, droplet.create_system(with_model=True), start, deep=True)
         plain = None
         for setting in DEMO["settings"](args.picoseconds, bonds):
             result = run(droplet, setting, start, seed)

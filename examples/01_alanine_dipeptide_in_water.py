@@ -29,7 +29,7 @@ from openmmkstep.analysis import ReweightingWeights, drift, mean_and_error
 HYDRATION_RADIUS = 0.35  # nm; a water oxygen this near to a carbonyl oxygen counts as bound
 
 
-def settings(picoseconds: float, mollification: list) -> list[Setting]:
+def settings(picoseconds: float, mollification) -> list[Setting]:
     """The runs of the demo; metropolis and reweight are cheap enough for four times the length."""
     return [
         Setting("plain xTB 0.5 fs", "plain", 0.0005, 1, picoseconds),
@@ -110,8 +110,8 @@ def report(results: list[Result], costs: Costs) -> str:
     )
     ending = f", then failed: {jump.failure.split('.')[0]}" if jump.failure else ""
     lines.append(
-        f"{jump.setting.name:34s}energy changes by {jump.energies[-1] - jump.energies[0]:.0f} kJ/mol in {jump.picoseconds:.2f} ps "
-        f"without a thermostat{ending}"
+        f"{jump.setting.name:34s}energy strays by up to {np.abs(np.array(jump.energies) - jump.energies[0]).max():.0f} kJ/mol "
+        f"within {jump.picoseconds:.2f} ps without a thermostat{ending}"
     )
     return "\n".join(lines)
 
@@ -128,16 +128,9 @@ def plot(results: list[Result], path: Path) -> None:
     compared = [r for r in results if r is not jump]
     for r in (r for r in compared if r.setting.is_nve):
         energy.plot(r.times, np.array(r.energies) - r.energies[0], label=r.setting.name, linewidth=1)
-    limits = np.array(energy.get_ylim()) * 1.5
-    energy.plot(
-        jump.times, np.array(jump.energies) - jump.energies[0], "k:", label=f"{jump.setting.name} (leaves the plot)"
-    )
-    energy.set(
-        ylim=limits,
-        xlabel="time, ps",
-        ylabel="total energy - start, kJ/mol",
-        title="Energy conservation",
-    )
+    energy.plot(jump.times, np.array(jump.energies) - jump.energies[0], "k:", label=jump.setting.name, linewidth=1)
+    energy.set_yscale("symlog", linthresh=2.0)
+    energy.set(xlabel="time, ps", ylabel="total energy - start, kJ/mol", title="Energy conservation (symlog)")
     energy.legend(fontsize=8)
     speedups = [plain.seconds_per_ps / r.seconds_per_ps for r in compared]
     bars = speed.barh([r.setting.name for r in compared], speedups, color=[f"C{i}" for i in range(len(compared))])
@@ -155,7 +148,9 @@ def plot(results: list[Result], path: Path) -> None:
     temperature.axhline(TEMPERATURE, color="gray", linewidth=0.8)
     temperature.set(ylabel="temperature, K", title="Temperature by region (NVE runs keep the energy of the start)")
     temperature.set_xticks(
-        range(len(compared)), [r.setting.name.replace(", ", ",\n").replace(" k", "\nk") for r in compared], fontsize=8
+        range(len(compared)),
+        [r.setting.name.replace(", ", ",\n").replace(" k", "\nk").replace(" xTB", "\nxTB") for r in compared],
+        fontsize=8,
     )
     temperature.legend()
     edges = np.arange(0.2, 0.62, 0.01)
@@ -201,8 +196,10 @@ def main() -> None:
     droplet = Droplet()
     start = equilibrate(droplet, args.picoseconds / 2, args.seed, not args.quiet)
     costs = measure_costs(droplet, start)
-    bonds = findMollification(droplet.topology, droplet.create_system(with_model=True), start)
-    results = [run(droplet, s, start, args.seed, not args.quiet) for s in settings(args.picoseconds, bonds)]
+    # Deep: all bonds and the bends of hydrogens are reset. At 4 fs resetting the bonds to hydrogen would do; this drifts
+    # several times less for the same cost.
+    mollification = findMollification(droplet.topology, droplet.create_system(with_model=True), start, deep=True)
+    results = [run(droplet, s, start, args.seed, not args.quiet) for s in settings(args.picoseconds, mollification)]
     print(report(results, costs))
     plot(results, args.output / "alanine_dipeptide.png")
     save_numbers(results, costs, args.output / "alanine_dipeptide.json")

@@ -75,7 +75,7 @@ void KStepIntegrator::macroStep() {
     statistics.macroSteps++;
     recordD();
     if (scheme == "metropolis" && statistics.macroSteps == ACCEPTANCE_CHECK && statistics.accepted < LOW_ACCEPTANCE*ACCEPTANCE_CHECK && !sums.warnedOfAcceptance) {
-        sums.warnedOfAcceptance = true;
+        sums.warnedOfAcceptance = 1;
         cerr << "Warning: KStepIntegrator: of the first " << ACCEPTANCE_CHECK << " macro-steps only " << statistics.accepted
              << " were accepted.  The result is right, but the chain hardly moves; use a better model, or a smaller k." << endl;
     }

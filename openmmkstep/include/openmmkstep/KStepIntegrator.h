@@ -484,7 +484,7 @@ private:
         double sumSquaresD = 0;
         // Sums of the weights and their squares, relative to exp(maxLogWeight).
         double maxLogWeight = 0, sumWeights = 0, sumSquaredWeights = 0;
-        bool warnedOfAcceptance = false;
+        long long warnedOfAcceptance = 0; // no bool: padding would make equal checkpoints differ
     } sums;
     FaultMonitor monitor;
     StepDivision division;

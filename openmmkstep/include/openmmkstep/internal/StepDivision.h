@@ -33,7 +33,7 @@ private:
     int smaller(int n) const;
     int larger() const;
     int macroStep = 0, interval = 0, numSuccesses = 0;
-    bool modelForbidden = false, indivisible = false;
+    int modelForbidden = 0, indivisible = 0; // no bools: padding would make equal checkpoints differ
 };
 
 } // namespace OpenMMKStep
