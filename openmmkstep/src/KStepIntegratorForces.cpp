@@ -132,12 +132,15 @@ void KStepIntegrator::validateStart() {
  * 2 fs); after the next half kick it is not.  This calls a function with the shift in time, while the forces for it are
  * in the slot Fast.  Nothing else changes: barostats ask for the kinetic energy in trial states that are not kept, and a
  * step computes its forces in an order of its own, on which their last bits depend.
+ *
+ * Only particles with Langevin friction are shifted: Bussi's thermostat gives on-step velocities their temperature.
  */
 void KStepIntegrator::withHalfStepForces(const function<void(double)>& action) {
     if (!hasLangevin()) {
         action(0);
         return;
     }
+    updateThermostats(); // the kernel knows which particles they are
     double shift = 0.5*baseStepSize;
     if ((valid.fastForces || valid.plainForces) && !isContextChanged()) {
         action(shift);

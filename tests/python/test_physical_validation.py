@@ -43,16 +43,18 @@ def fluid(barostat: openmm.Force | None = None) -> tuple[openmm.System, np.ndarr
     system.setDefaultPeriodicBoxVectors((BOX, 0, 0), (0, BOX, 0), (0, 0, BOX))
     nonbonded = openmm.NonbondedForce()
     nonbonded.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
-    nonbonded.setCutoffDistance(0.75)
+    # Under a barostat trials shrink the box by a third now and then.
+    nonbonded.setCutoffDistance(0.75 if barostat is None else 0.4)
     nonbonded.setUseSwitchingFunction(True)  # or the energy would not be smooth enough to converge with dt^2
-    nonbonded.setSwitchingDistance(0.5)
+    nonbonded.setSwitchingDistance(0.5 if barostat is None else 0.3)
     nonbonded.setUseDispersionCorrection(False)
     corrector, model = openmm.HarmonicBondForce(), openmm.HarmonicBondForce()
     positions = []
     for i in range(MOLECULES):
         for mass in MASSES:
             system.addParticle(mass)
-            nonbonded.addParticle(0, 0.26, 0.5)
+            # At constant pressure a gas, which does not condense until the box is too small for the cutoff.
+            nonbonded.addParticle(0, 0.26, 0.5 if barostat is None else 0.05)
         for a, b in BONDS:
             length = float(np.linalg.norm(SHAPE[a] - SHAPE[b]))
             a, b = ATOMS * i + a, ATOMS * i + b
@@ -119,11 +121,16 @@ def data_of(run: dict, temperature: float, pressure: float | None = None) -> pv.
 
 
 def make(scheme: str, temperature: float) -> KStepIntegrator:
-    """k = 4 at 4 fs; 'regions' is impulse with another thermostat for the 'QM' molecules than for the rest."""
-    if scheme != "regions":
-        return KStepIntegrator(0.004, 4, scheme, temperature, 2)
-    integrator = KStepIntegrator(0.004, 4, "impulse", temperature, 2)
-    integrator.setRegion(range(ATOMS * FLEXIBLE), temperature, 4, "bussi")
+    """'regions' is impulse with another thermostat for the 'QM' molecules than for the rest. Friction makes samples independent.
+
+    Metropolis is exact for any k. The impulse has an error of the order of h^2 in the velocities of the bonds that the
+    model gets wrong: k = 2 keeps it below what these runs can see, at k = 4 (h of a seventh of the bonds' period) it shows.
+    """
+    if scheme == "metropolis":
+        return KStepIntegrator(0.004, 4, scheme, temperature, 6)
+    integrator = KStepIntegrator(0.004, 2, "impulse", temperature, 6)
+    if scheme == "regions":
+        integrator.setRegion(range(ATOMS * FLEXIBLE), temperature, 8, "bussi")
     return integrator
 
 
@@ -134,7 +141,8 @@ def runs(request):
 
     def get(scheme: str, temperature: float) -> dict:
         if (scheme, temperature) not in made:
-            made[scheme, temperature] = sample(make(scheme, temperature), samples, 10)
+            stride = 10 if scheme == "metropolis" else 20  # 0.16 ps
+            made[scheme, temperature] = sample(make(scheme, temperature), samples, stride)
         return made[scheme, temperature]
 
     return get
@@ -156,7 +164,9 @@ def test_kinetic_energy(scheme, runs):
     assert np.abs(wrong).max() > LIMIT  # the test sees 30 K
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+# Bussi's thermostat scales a region as a whole. Only collisions share the energy among its modes, too slowly in this gas for
+# samples that the package would take to be independent; TestKStepRegions.h checks that thermostat.
+@pytest.mark.parametrize("scheme", ["impulse", "metropolis"])
 def test_equipartition(scheme, runs):
     """Between translation, rotation and vibration, of the 'QM' molecules and of the rest."""
     groups = [list(range(FLEXIBLE)), list(range(FLEXIBLE, MOLECULES))]
@@ -186,14 +196,17 @@ def test_ensemble_at_two_temperatures(scheme, runs):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_ensemble_at_two_pressures(scheme):
     """P(V, p1)/P(V, p2) is exp(-(p1 - p2) V/kT)."""
-    pressures, runs = (300.0, 500.0), []
+    pressures, runs = (50.0, 90.0), []
     for i, pressure in enumerate(pressures):
         barostat = openmm.MonteCarloBarostat(pressure * unit.bar, 300 * unit.kelvin, 2)
         barostat.setRandomNumberSeed(5 + i)
-        # 1 bar is 0.0602214 kJ/mol/nm^3, the unit of pressure here.
-        runs.append(data_of(sample(make(scheme, 300.0), 3000, 20, barostat), 300.0, 0.060221408 * pressure))
+        # The package knows by itself that 1 bar is 0.0602214 kJ/mol/nm^3.
+        runs.append(data_of(sample(make(scheme, 300.0), 2000, 15, barostat), 300.0, pressure))
     (quantiles,) = pv.ensemble.check(*runs, verbosity=0, bootstrap_seed=1)
     assert abs(quantiles) < LIMIT
+    runs[1].ensemble = pv.data.EnsembleData("NPT", natoms=ATOMS * MOLECULES, pressure=200.0, temperature=300.0)
+    (wrong,) = pv.ensemble.check(*runs, verbosity=0, bootstrap_seed=1)
+    assert abs(wrong) > LIMIT
 
 
 def test_integrator_convergence():

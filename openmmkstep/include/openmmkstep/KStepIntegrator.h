@@ -283,7 +283,7 @@ public:
     const Region& getRegion(int index) const;
     /**
      * Compute the velocities in nm/ps at which the kinetic energy is unbiased: after another half kick where there is
-     * friction, without their components along constraints.  This is what State's kinetic energy is made of.
+     * Langevin friction, without their components along constraints.  This is what State's kinetic energy is made of.
      */
     std::vector<OpenMM::Vec3> computeHalfStepVelocities();
     /** Get whether the macro-step starts small and grows. */

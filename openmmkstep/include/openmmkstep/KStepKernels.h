@@ -92,7 +92,10 @@ public:
     virtual bool isStateFinite(OpenMM::ContextImpl& context) = 0;
     /** Kinetic energy in kJ/mol of the velocities v + timeShift F/m (slot Fast; not read where timeShift is 0). */
     virtual double computeKineticEnergy(OpenMM::ContextImpl& context, double timeShift, double tolerance) = 0;
-    /** The velocities v + timeShift F/m (slot Fast; not read where timeShift is 0), without components along constraints. */
+    /**
+     * The velocities v + timeShift F/m (slot Fast; not read where timeShift is 0) of particles with Langevin friction and v
+     * of the others, without components along constraints.
+     */
     virtual void getShiftedVelocities(OpenMM::ContextImpl& context, double timeShift, double tolerance,
                                       std::vector<OpenMM::Vec3>& velocities) = 0;
     /** Put the Context's forces aside, so that computing others does not change what the user sees. */

@@ -264,7 +264,8 @@ void ReferenceIntegrateKStepStepKernel::getShiftedVelocities(ContextImpl& contex
     velocities = *data.velocities;
     if (timeShift != 0)
         for (size_t i = 0; i < velocities.size(); i++)
-            velocities[i] += slots[Fast][i]*(timeShift*inverseMasses[i]);
+            if (regionFriction[regionIndex[i]] > 0)
+                velocities[i] += slots[Fast][i]*(timeShift*inverseMasses[i]);
     if (hasConstraints)
         data.constraints->applyToVelocities(*data.positions, velocities, inverseMasses, tolerance);
 }
