@@ -311,10 +311,12 @@ void runTests() {
     testBussi(false, 20);
     testBussi(true, 200);
     testBussiRelaxation();
-    testMetropolis(true);
-    testMetropolis(false);
-    testShadowWork(false, false);
-    testShadowWork(true, false);
     testShadowWork(true, true);
+    if (isLongSamplingPossible()) {
+        testMetropolis(true);
+        testMetropolis(false);
+        testShadowWork(false, false);
+        testShadowWork(true, false);
+    }
     testRefused();
 }
