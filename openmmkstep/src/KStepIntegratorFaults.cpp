@@ -66,13 +66,11 @@ void KStepIntegrator::recoverableMacroStep() {
         int from = division.getInterval();
         FaultMonitor::Fault fault = FaultMonitor::None;
         string message;
-        // Until the forces at the start are known there is nothing to be undone.
-        bool saved = false;
+        getKernel().saveState(*context);
         double startModelEnergy = modelEnergy, startCorrectorEnergy = correctorEnergy;
         Validity startValid = valid;
         auto restore = [&] {
-            if (saved)
-                getKernel().restoreState(*context, 1);
+            getKernel().restoreState(*context, 1);
             modelEnergy = startModelEnergy;
             correctorEnergy = startCorrectorEnergy;
             valid = startValid;
@@ -85,8 +83,6 @@ void KStepIntegrator::recoverableMacroStep() {
             }
         };
         try {
-            getKernel().saveState(*context);
-            saved = true;
             if (from > 0 && !(scheme == "jump" ? valid.plainForces : valid.fastForces && valid.energies && valid.correctionForces)) {
                 validateStart();
                 getKernel().saveState(*context);

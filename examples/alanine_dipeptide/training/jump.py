@@ -15,21 +15,21 @@ import argparse
 import numpy as np
 import openmm
 import torch
+from openmm import app
 from tqdm import trange
 
 from openmmkstep import KStepModelForce, ModelContract, saveModel
 
+from ..comparison import GAS_CONSTANT
 from ..droplet import HERE, NUM_QM, PLATFORM, PLATFORM_PROPERTIES, Droplet
 from .labels import NUMBERS
 
 DT, STEPS = 0.0005, 7  # ps; the k-th base step is the corrected one
 FRAME_ATOMS = (4, 6, 8)  # C, N, C-alpha
-GAS_CONSTANT = 8.31446261815324e-3
-MASSES = {1: 1.007947, 6: 12.01078, 7: 14.00672, 8: 15.99943}
 
 
 def masses() -> np.ndarray:
-    return np.array([MASSES[n] for n in NUMBERS])
+    return np.array([app.Element.getByAtomicNumber(n).mass._value for n in NUMBERS])
 
 
 def sample_frames(frames: int, temperature: float, seed: int) -> np.ndarray:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import openmm
 from openmm import unit
+from tqdm import tqdm
 
-from .._units import KELVIN, PICOSECOND, strip
+from .._units import GAS_CONSTANT, KELVIN, PICOSECOND, strip
 from ..integrator import KStepIntegrator
 from ..qmmm.mollification import Mollification
 
-GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
 _FORCE = unit.kilojoule_per_mole / unit.nanometer
 _SMOOTHING = 2
 """Spectra are averaged over this many frequencies on each side, spaced by one over a piece's length."""
@@ -217,7 +217,7 @@ def predictDrift(
         return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
 
     rates = np.zeros((pieces, samples))
-    with _bar(pieces * samples, progress) as bar:
+    with tqdm(total=pieces * samples, desc="drift", unit="xTB calls", disable=not progress) as bar:
         for piece in range(pieces):
             bath.step(max(1, round((equilibration if piece == 0 else equilibration / 4) / dt)))
             state = thermal.getState(positions=True, velocities=True)
@@ -260,22 +260,3 @@ class _RateOfD:
             for g in self.groups
         )
         return -float(((corrector - model) * velocity)[self.no_site].sum())
-
-
-class _NoBar:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def update(self, n: int) -> None:
-        pass
-
-
-def _bar(total: int, progress: bool):
-    if not progress:
-        return _NoBar()
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc="drift", unit="xTB calls")
