@@ -83,9 +83,9 @@ def index(topology: app.Topology, residue: int, name: str) -> int:
 
 def select(topology: app.Topology, residue: int, without: str = "", only: str = "") -> list[int]:
     """The atoms of a residue, without some or only some, whose names are separated by spaces."""
-    atoms = list(list(topology.residues())[residue].atoms())
-    names = set(only.split()) or {a.name for a in atoms} - set(without.split())
-    return [a.index for a in atoms if a.name in names]
+    if only:
+        return sorted(index(topology, residue, name) for name in only.split())
+    return [a.index for a in list(topology.residues())[residue].atoms() if a.name not in without.split()]
 
 
 def side_chain(topology: app.Topology, residue: int) -> list[int]:
