@@ -180,18 +180,27 @@ def test_guanidinium_is_not_cut():
     assert "N-C bond" in found(topology, [*head, *select(topology, 1, only="NE HE")])[1]
 
 
-def test_amide_is_told_by_the_bond_type():
-    """Without hydrogen its nitrogen looks unsaturated."""
-    bonds = [
-        (0, 1),
-        (1, 2),
-        (1, 3, app.Amide),
-        (3, 4),
-        *((0, 5 + k) for k in range(3)),
-        *((4, 8 + k) for k in range(3)),
-    ]
-    amide = molecule("C C O N C" + " H" * 6, bonds)
-    assert "peptide or amide" in found(amide, [0, 1, 2, 5, 6, 7])[1]
+@pytest.mark.parametrize("order", [(), (app.Amide,)])
+@pytest.mark.parametrize("ion", ["", "Ca"])
+def test_amide_without_hydrogen(order, ion):
+    """A deprotonated amide is one too, and if its oxygen coordinates an ion."""
+    bonds = [(0, 1), (1, 2), (1, 3, *order), (3, 4), *((0, 5 + k) for k in range(3)), *((4, 8 + k) for k in range(3))]
+    amide = molecule("C C O N C" + " H" * 6 + " " + ion, bonds + [(2, 11)] * bool(ion))
+    cuts, warnings = found(amide, [0, 1, 2, 5, 6, 7] + [11] * bool(ion))
+    assert cuts == [Cut(1, 3, 0.109)]
+    assert "peptide or amide" in warnings
+
+
+def test_isocyanate_is_not_cut():
+    isocyanate = molecule("O C N C H H H", [(0, 1), (1, 2), (2, 3), *((3, 4 + k) for k in range(3))])
+    assert "may be a multiple bond" in refused(isocyanate, [0, 1])
+
+
+def test_enamine_is_no_amide():
+    """CH2=C(OH)-NH-CH3: the carbon has its double bond elsewhere, and its oxygen none."""
+    hydrogens = [(0, 5), (0, 6), (2, 7), (3, 8), (4, 9), (4, 10), (4, 11)]
+    enamine = molecule("C C O N C" + " H" * 7, [(0, 1), (1, 2), (1, 3), (3, 4), *hydrogens])
+    assert "goes through a C-N bond:" in found(enamine, [0, 1, 2, 5, 6, 7])[1]
 
 
 def test_hydrogen_is_not_cut_off():
@@ -272,6 +281,7 @@ def test_several_link_hydrogens_at_one_atom_are_warned_of():
     assert [c.mm for c in cuts] == [index(topology, 1, "N"), index(topology, 1, "C")]
     assert "bears 2 link hydrogens" in warnings
     assert "through a C-N bond" in warnings
+    assert "MM hosts" not in warnings  # what they have in common is a QM atom
 
 
 def test_neighbouring_hosts_are_warned_of():

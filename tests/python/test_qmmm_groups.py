@@ -127,8 +127,10 @@ def test_residues_of_fractional_charge_are_merged():
     # 2 owes 4: with the integer residue between.
     assert merged(moved(integer, residues[2][0], residues[4][0], 0.3)) == [Group(sum(residues[2:5], ()), -1, True)]
     # Two pairs, found whatever the order.
-    pairs = moved(pair, residues[7][0], residues[6][0], 0.4)
-    assert merged(pairs) == [Group(residues[4] + residues[5], -1, True), Group(residues[6] + residues[7], -1, True)]
+    pairs = moved(pair, residues[8][0], residues[7][0], 0.4)
+    assert merged(pairs) == [Group(residues[4] + residues[5], -1, True), Group(residues[7] + residues[8], -1, True)]
+    # 6 would complete 5 as well, which is taken.
+    assert merged(moved(pair, residues[0][0], residues[6][0], 0.7)) == [Group(residues[4] + residues[5], -1, True)]
     # Four residues at most: a longer group would have no meaningful centre.
     assert merged(moved(integer, residues[1][0], residues[4][0], 0.3)) == [Group(sum(residues[1:5], ()), -1, True)]
     assert merged(moved(integer, residues[1][0], residues[5][0], 0.3)) == []
@@ -178,15 +180,15 @@ def test_molecules_of_one_residue():
 
 def test_centre():
     """The only heavy atom; the only atom; otherwise the centroid."""
-    topology = join(water_topology(1), unbonded("Na"), unbonded("H", "H"), polymer("ACE", "NME"))
+    topology = join(water_topology(1), unbonded("Na"), unbonded("H", "H"), polymer("ACE", "NME"), unbonded("H"))
     topology.addBond(*[a for a in topology.atoms() if a.residue.index == 2])
-    charges = [-0.8, 0.4, 0.4, 1, 0.1, -0.1] + charges_of(polymer("ACE", "NME"), PROTEIN)
+    charges = [-0.8, 0.4, 0.4, 1, 0.1, -0.1] + charges_of(polymer("ACE", "NME"), PROTEIN) + [1]
     groups = embeddingGroups(topology, charges, [], [])
-    assert [g.center for g in groups] == [0, 3, -1, -1, -1]
+    assert [g.center for g in groups] == [0, 3, -1, -1, -1, topology.getNumAtoms() - 1]
     # With the amide in the QM region a methyl is left on either side.
     amide = select(topology, 3, only="C O") + select(topology, 4, only="N H")
     methyls = [index(topology, 3, "CH3"), index(topology, 4, "CH3")]
-    assert [g.center for g in embeddingGroups(topology, charges, amide, methyls)][3:] == methyls
+    assert [g.center for g in embeddingGroups(topology, charges, amide, methyls)][3:5] == methyls
 
 
 def test_virtual_sites_and_ions():

@@ -15,6 +15,7 @@ _LARGEST_RING = 8
 _SATURATED = {5: 3, 6: 4, 7: 3, 8: 2, 14: 4, 15: 3, 16: 2, 34: 2}
 _MULTIPLE = (app.Double, app.Triple, app.Aromatic)
 _CHALCOGENS = (8, 16, 34)
+_NONMETALS = (1, 9, 17, 35, 53, *LINK_DISTANCE)
 
 
 class Cut(NamedTuple):
@@ -177,18 +178,19 @@ class _Molecule:
             return None
         return bond.type in _MULTIPLE or (bond.order is not None and bond.order > 1)
 
+    def degree(self, i: int) -> int:
+        """The number of neighbours, metals aside: they coordinate to an atom whatever its other bonds are."""
+        return sum(self.number(j) in _NONMETALS for j in self.neighbours[i])
+
     def unsaturated(self, i: int) -> bool:
-        return len(self.neighbours[i]) < _SATURATED.get(self.number(i), 0)
+        return self.degree(i) < _SATURATED.get(self.number(i), 0)
 
     def amide(self, a: int, b: int) -> bool:
         """Whether a-b is the bond of an amide or thioamide between carbon and nitrogen."""
-        bond = self._bonds.get(frozenset((a, b)))
-        if bond is not None and bond.type is app.Amide:
-            return True
         carbon, nitrogen = sorted((a, b), key=self.number)
-        if (self.number(carbon), self.number(nitrogen)) != (6, 7) or len(self.neighbours[carbon]) != 3:
+        if (self.number(carbon), self.number(nitrogen)) != (6, 7) or self.degree(carbon) != 3:
             return False
-        return any(self.number(i) in _CHALCOGENS and len(self.neighbours[i]) == 1 for i in self.neighbours[carbon])
+        return any(self.number(i) in _CHALCOGENS and self.degree(i) == 1 for i in self.neighbours[carbon])
 
     def conjugated(self, a: int, b: int) -> bool:
         """Whether both ends take part in a multiple bond, which then may be this one."""
