@@ -210,6 +210,15 @@ def test_hydrogen_is_not_cut_off():
         assert "HB1 is a hydrogen. Put both atoms into the same region." in refused(topology, qm)
 
 
+def test_many_problems_are_not_all_listed():
+    topology = capped("LEU")
+    hydrogens = [a.index for a in topology.atoms() if a.element is app.element.hydrogen]
+    lines = refused(topology, hydrogens).splitlines()
+    assert len(lines) == 6
+    assert lines[-1] == f"The same goes for {len(hydrogens) - 5} further bonds: is qmAtoms what you meant?"
+    assert len(refused(topology, hydrogens[:5]).splitlines()) == 5
+
+
 def test_one_mm_host_for_two_qm_atoms():
     topology = capped("ALA")
     mm = select(topology, 1, without="N H C O")
@@ -234,13 +243,18 @@ def test_extra_particle_is_not_cut_off():
     assert "M has no element" in refused(topology, [0, 1, 2])
 
 
-def test_lone_pair_does_not_saturate():
+def test_lone_pair_is_no_neighbour():
     topology = butene()
     atoms = list(topology.atoms())
     residue = atoms[0].residue
     for i in (1, 2):
         topology.addBond(atoms[i], topology.addAtom(f"LP{i}", None, residue))
     assert "may be a multiple bond" in refused(topology, [*BUTENE_HALF, 12])
+
+    methoxide = molecule("C H H H O", [(0, i) for i in range(1, 5)])
+    oxygen = list(methoxide.atoms())[4]
+    methoxide.addBond(oxygen, methoxide.addAtom("LP", None, oxygen.residue))
+    assert "O4 has no other bond" in refused(methoxide, range(4))
 
 
 def test_missing_bonds():

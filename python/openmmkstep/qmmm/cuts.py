@@ -11,11 +11,13 @@ LINK_DISTANCE = {5: 0.115, 6: 0.109, 7: 0.101, 8: 0.096, 14: 0.142, 15: 0.138, 1
 """Length (nm) of a bond to hydrogen by atomic number of the other end; B, Si, P, Se: sum of the covalent radii."""
 
 _LARGEST_RING = 8
+_MOST_PROBLEMS = 5
+_COVALENT = (1, *LINK_DISTANCE)
 # Fewer neighbours than these mean a multiple bond, or a charge that delocalizes.
 _SATURATED = {5: 3, 6: 4, 7: 3, 8: 2, 14: 4, 15: 3, 16: 2, 34: 2}
 _MULTIPLE = (app.Double, app.Triple, app.Aromatic)
 _CHALCOGENS = (8, 16, 34)
-_NONMETALS = (1, 9, 17, 35, 53, *LINK_DISTANCE)
+_NONMETALS = (9, 17, 35, 53, *_COVALENT)
 
 
 class Cut(NamedTuple):
@@ -64,6 +66,9 @@ def findCuts(topology: app.Topology, qmAtoms: Iterable[int]) -> list[Cut]:
     molecule.check_bonds(region)
     pairs = sorted({(a, b) for a in region for b in molecule.bonded(a) if b not in region})
     problems = [p for p in (_problem(molecule, region, q, m) for q, m in pairs) if p]
+    if len(problems) > _MOST_PROBLEMS:
+        further = len(problems) - _MOST_PROBLEMS
+        problems[_MOST_PROBLEMS:] = [f"The same goes for {further} further bonds: is qmAtoms what you meant?"]
     if problems:
         raise ValueError("\n".join(problems))
     return [Cut(q, m, LINK_DISTANCE[molecule.number(q)]) for q, m in pairs]
@@ -155,7 +160,7 @@ class _Molecule:
         )
         for residue in self.topology.residues():
             # Several ions in one residue need no bonds; extra particles often have none.
-            covalent = [a.index for a in residue.atoms() if self.number(a.index) in (1, *LINK_DISTANCE)]
+            covalent = [a.index for a in residue.atoms() if self.number(a.index) in _COVALENT]
             if len(covalent) < 2:
                 continue
             inside = {i for i in covalent if any(self.atoms[j].residue is residue for j in self.neighbours[i])}
@@ -242,8 +247,8 @@ def _problem(molecule: _Molecule, region: set[int], qm: int, mm: int) -> str | N
     if multiple is None and molecule.conjugated(qm, mm) and not molecule.amide(qm, mm):
         return (
             f"{where} both atoms have too few neighbours for single bonds, so it may be a multiple bond. Cut a C-C "
-            "single bond between saturated atoms instead, add missing hydrogens, or give the bond's order in the topology "
-            "if it is a single bond."
+            "single bond between saturated atoms instead, add missing hydrogens, or give the bond's order in the "
+            "topology if it is a single bond."
         )
     shared = [i for i in molecule.neighbours[mm] if i in region and i != qm]
     if shared:
