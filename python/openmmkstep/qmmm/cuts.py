@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from openmm import app
 
+from .graph import neighbourLists
+
 LINK_DISTANCE = {5: 0.115, 6: 0.109, 7: 0.101, 8: 0.096, 14: 0.142, 15: 0.138, 16: 0.134, 34: 0.151}
 """Length (nm) of a bond to hydrogen by atomic number of the other end; B, Si, P, Se: sum of the covalent radii."""
 
@@ -117,23 +119,13 @@ def cutWarnings(topology: app.Topology, qmAtoms: Iterable[int], cuts: Iterable[C
     return sentences
 
 
-def neighbour_lists(topology: app.Topology) -> list[list[int]]:
-    """The indices, sorted, of the atoms bonded to each atom."""
-    neighbours: list[set[int]] = [set() for _ in range(topology.getNumAtoms())]
-    for bond in topology.bonds():
-        a, b = bond.atom1.index, bond.atom2.index
-        neighbours[a].add(b)
-        neighbours[b].add(a)
-    return [sorted(n) for n in neighbours]
-
-
 class _Molecule:
     """Elements, neighbours and bond orders of a topology."""
 
     def __init__(self, topology: app.Topology):
         self.topology = topology
         self.atoms = list(topology.atoms())
-        self._bonded = neighbour_lists(topology)
+        self._bonded = neighbourLists(topology)
         real = [a.element is not None for a in self.atoms]
         # Virtual sites and lone pairs say nothing about the bonds that an atom has.
         self.neighbours = [[j for j in others if real[j]] for others in self._bonded]
