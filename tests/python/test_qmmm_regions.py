@@ -153,7 +153,9 @@ def brute_force(topology, x, atoms, radius, box, images: int = 3) -> set[str]:
     return near
 
 
-@pytest.mark.parametrize("box", [None, np.diag([2.0, 2.2, 2.1]), TRICLINIC], ids=["droplet", "rectangular", "triclinic"])
+@pytest.mark.parametrize(
+    "box", [None, np.diag([2.0, 2.2, 2.1]), TRICLINIC], ids=["droplet", "rectangular", "triclinic"]
+)
 @pytest.mark.parametrize("radius", [0.35, 1.25])  # above half of the smaller boxes too
 def test_within(box, radius):
     rng = np.random.default_rng(3)

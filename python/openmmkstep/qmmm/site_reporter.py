@@ -46,7 +46,8 @@ class SiteReporter:
 
     Every line of the CSV file has the columns Step; Time (ps); MM Molecules in Site, their number; Closest MM Molecule
     and Closest MM Distance (nm); Farthest QM Molecule and Farthest QM Distance (nm). A molecule is given as name,
-    chain:residue id, a distance is that to the nearest atom of the site; both are blank where there is no such molecule.
+    chain:residue id, a distance is that to the nearest atom of the site (addFlatBottomRestraint() measures from the
+    site's centroid); both are blank where there is no such molecule.
 
     A Python warning names the MM molecules that were found in the site and the QM molecules found outside, each once
     until it has gone back. A reporter that continues a file begins anew with that.
