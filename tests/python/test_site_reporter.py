@@ -87,11 +87,30 @@ def test_line(box, radius, tmp_path):
     assert 2 < int(expected[0]) and (radius > 1 or int(expected[0]) < 40)
 
 
+@pytest.mark.filterwarnings("ignore:SiteReporter")
+def test_far_images_of_a_triclinic_box(tmp_path):
+    """Beyond half of the box OpenMM's reduction does not always find the nearest image."""
+    topology, _ = water_system(4)  # the site, a QM water beside it, a QM and an MM water anywhere
+    rng = np.random.default_rng(1)
+    simulation = simulate(topology, np.zeros((12, 3)), BOX)
+    simulation.reporters.append(SiteReporter(tmp_path / "site.csv", 1, 0.1, range(9), siteAtoms=[0]))
+    expected = []
+    for _ in range(40):
+        oxygens = rng.random((4, 3)) @ BOX
+        oxygens[1] = oxygens[0] + [0.3, 0, 0]
+        x = np.repeat(oxygens, 3, axis=0) + 0.1 * np.tile(np.eye(3) - np.eye(3)[0], (4, 1))
+        simulation.context.setPositions(x)
+        simulation.step(1)
+        expected.append([distance(x, [i], [0], BOX) for i in (9, 6)])
+    rows = rows_of(tmp_path / "site.csv")
+    assert np.array([[row[4], row[6]] for row in rows], dtype=float) == pytest.approx(np.array(expected), abs=6e-5)
+
+
 def test_box_of_the_state_counts(tmp_path):
     simulation = simulate(ALANINE.topology, POSITIONS, np.diag([4.0, 4.0, 4.0]))
-    simulation.context.setPeriodicBoxVectors(*np.diag([6.0, 6.0, 6.0]))
+    simulation.context.setPeriodicBoxVectors(*np.diag([6.5, 6.5, 6.5]))
     x = POSITIONS.copy()
-    x[22:] += 100 * np.array([6.0, 6.0, 6.0])
+    x[22:] += 100 * np.array([6.5, 6.5, 6.5])
     simulation.context.setPositions(x)
     simulation.reporters.append(SiteReporter(tmp_path / "site.csv", 1, 0.1, QM))
     assert len(warned_by(simulation)) == 1  # both QM waters
@@ -139,7 +158,9 @@ def test_the_line_is_there_when_warnings_are_errors(tmp_path):
     simulation.reporters.append(SiteReporter(tmp_path / "site.csv", 1, 0.5, QM))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(UserWarning, match="MM molecules are within 0.5 nm"):
+        with pytest.raises(
+            UserWarning, match="MM molecules are within 0.5 nm .*: (HOH 2:.* at .* nm, ){7}.* and [1-9].* more"
+        ):
             simulation.step(1)
     assert len(rows_of(tmp_path / "site.csv")) == 1
 
@@ -155,18 +176,19 @@ def test_ions_and_molecules_of_several_heavy_atoms(tmp_path):
     polymer = [topology.addAtom("C", app.element.carbon, topology.addResidue("UNK", chain)) for _ in range(2)]
     topology.addBond(*polymer)
     topology.addAtom("CL", app.element.chlorine, topology.addResidue("CL", chain))
-    x = np.array([[0.1, 0, 0], [1.95, 0, 0], [0.09, 0, 0], [0.2, 0, 0], [0.15, 0, 0], [1.6, 0, 0]])
+    topology.addAtom("X", None, topology.addResidue("DUM", chain))
+    x = np.array([[0.1, 0, 0], [1.95, 0, 0], [0.09, 0, 0], [0.2, 0, 0], [0.15, 0, 0], [1.6, 0, 0], [1, 0, 0]])
     simulation = simulate(topology, x, np.eye(3) * 2.0)
     simulation.reporters.append(SiteReporter(tmp_path / "site.csv", 1, 0.01, [site.index]))
     assert warned_by(simulation) == []
     x[1:3, 0] = [1.85, 0.05]
-    x[5, 0] = 0.102
+    x[5:, 0] = [0.102, 0.107]
     simulation.context.setPositions(x)
     (text,) = warned_by(simulation)
-    assert "CL A:5 at 0.002 nm." in text
+    assert "CL A:5 at 0.002 nm, DUM A:6 at 0.007 nm." in text
     assert [row[2:] for row in rows_of(tmp_path / "site.csv")] == [
         ["0", "MOH A:2", "0.0800", "", ""],
-        ["1", "CL A:5", "0.0020", "", ""],
+        ["2", "CL A:5", "0.0020", "", ""],
     ]
 
 
@@ -194,6 +216,8 @@ def test_beside_a_kstep_run(tmp_path):
     rows = rows_of(tmp_path / "site.csv")
     assert [row[0] for row in rows] == ["2", "4"] and [float(row[1]) for row in rows] == pytest.approx([0.001, 0.002])
     assert integrator.getStatistics()["correctorCalls"] == 5
+    wanted = {"steps": 2, "periodic": False, "include": ["positions"]}
+    assert simulation.reporters[0].describeNextReport(simulation) == wanted
     x = get_positions(simulation.context)
     qm = [distance(x, [i], list(range(22)), None) for i in (22, 25)]
     assert float(rows[-1][6]) == pytest.approx(max(qm), abs=6e-5)

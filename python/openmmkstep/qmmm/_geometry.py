@@ -127,7 +127,7 @@ def is_water(atoms: Sequence[app.topology.Atom]) -> bool:
 
 def centre_atoms(atoms: Sequence[app.topology.Atom]) -> list[int]:
     """The atoms whose centroid is the centre of a molecule: its only heavy atom, such as water's O, or all atoms."""
-    real = [atom for atom in atoms if atom.element is not None]
+    real = [atom for atom in atoms if atom.element is not None] or list(atoms)  # a dummy particle by itself
     heavy = [atom.index for atom in real if atom.element is not app.element.hydrogen]
     return heavy if len(heavy) == 1 else [atom.index for atom in real]
 

@@ -161,7 +161,6 @@ def selectWithin(
     if not radius > 0:
         raise ValueError(f"Expected a radius above 0 nm, found {radius}.")
     near = nearest_distances(x, x[atoms], box, radius) <= radius
-    near[atoms] = True  # a rounding error would leave out the atoms themselves in a box
     neighbours = bonded_neighbours(topology)
     parts: dict[app.topology.Residue, list[int]] = {}
     for residue in topology.residues():
@@ -311,6 +310,6 @@ def _disulfide_partners(
     sulfur = {atom.index: atom.residue for atom in topology.atoms() if atom.element is app.element.sulfur}
     partners: dict[app.topology.Residue, list[app.topology.Residue]] = {}
     for i, residue in sulfur.items():
-        found = [sulfur[j] for j in neighbours[i] if j in sulfur and sulfur[j] is not residue]
+        found = [sulfur[j] for j in neighbours[i] if j in sulfur]
         partners.setdefault(residue, []).extend(found)
     return partners

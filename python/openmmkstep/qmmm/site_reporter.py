@@ -33,6 +33,8 @@ _COLUMNS = [
     "Farthest QM Molecule",
     "Farthest QM Distance (nm)",
 ]
+_NAMED = 8
+"""How many molecules a warning names."""
 
 
 class SiteReporter:
@@ -143,11 +145,11 @@ class SiteReporter:
                 raise ValueError("SiteReporter: all QM atoms are in water molecules; give siteAtoms.")
         else:
             site = check_indices(self._siteAtoms, num, "SiteReporter: siteAtoms")
-        self._site = np.array(site)
+        self._site, inSite = np.array(site), set(site)
         self._mm, self._qm = [], []
         for members in molecules:
             residue = atoms[members[0]].residue
-            if any(atoms[i].residue is not residue for i in members) or not set(site).isdisjoint(members):
+            if any(atoms[i].residue is not residue for i in members) or not inSite.isdisjoint(members):
                 continue
             places = self._mm if qm.isdisjoint(members) else self._qm
             places.append((residue_label(residue), centre_atoms([atoms[i] for i in members])))
@@ -172,10 +174,11 @@ class SiteReporter:
     def _changed(self, molecules, r: np.ndarray, now: np.ndarray, known: set[int]) -> str:
         """Those for which ``now`` became true, as text; ``known`` is brought up to date."""
         current = {int(n) for n in np.flatnonzero(now)}
-        new = sorted(current - known)
+        new = sorted(current - known, key=lambda n: r[n])
         known.clear()
         known.update(current)
-        return ", ".join(f"{molecules[n][0]} at {r[n]:.3f} nm" for n in new)
+        named = [f"{molecules[n][0]} at {r[n]:.3f} nm" for n in new[:_NAMED]]
+        return ", ".join(named) + (f" and {len(new) - _NAMED} more" if len(new) > _NAMED else "")
 
     def __del__(self):
         if getattr(self, "_out", None) is not None:
