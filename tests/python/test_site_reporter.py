@@ -223,6 +223,26 @@ def test_beside_a_kstep_run(tmp_path):
     assert float(rows[-1][6]) == pytest.approx(max(qm), abs=6e-5)
 
 
+@pytest.mark.parametrize("order", ["OHHM", "MOHH", "OMHH"])
+def test_virtual_sites_belong_to_their_molecule(order, tmp_path):
+    """Also where several waters are in one residue."""
+    topology = app.Topology()
+    residue = topology.addResidue("HOH", topology.addChain("W"))
+    for _ in range(2):
+        elements = [None if symbol == "M" else app.Element.getBySymbol(symbol) for symbol in order]
+        atoms = [topology.addAtom(symbol, e, residue) for symbol, e in zip(order, elements, strict=True)]
+        oxygen = atoms[order.index("O")]
+        for atom in atoms:
+            if atom.name == "H":
+                topology.addBond(oxygen, atom)
+    x = np.arange(24.0).reshape(8, 3)
+    simulation = simulate(topology, x)
+    simulation.reporters.append(SiteReporter(tmp_path / "site.csv", 1, 1.0, range(4), siteAtoms=range(4)))
+    assert warned_by(simulation) == []
+    r = np.linalg.norm(x[4 + order.index("O")] - x[3])
+    assert rows_of(tmp_path / "site.csv")[0][2:] == ["0", "HOH W:1", f"{r:.4f}", "", ""]
+
+
 @pytest.mark.filterwarnings("ignore:SiteReporter")
 def test_append(tmp_path):
     path = tmp_path / "site.csv"

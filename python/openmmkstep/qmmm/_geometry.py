@@ -10,6 +10,7 @@ import numpy as np
 from openmm import app, unit
 
 from .._units import NANOMETER
+from .cuts import neighbour_lists
 
 
 def check_indices(atoms: Iterable[int], num: int, name: str) -> list[int]:
@@ -88,24 +89,19 @@ def nearest_distances(
     return np.sqrt(result)
 
 
-def bonded_neighbours(topology: app.Topology) -> list[list[int]]:
-    """The atoms to which each atom is bonded."""
-    neighbours: list[list[int]] = [[] for _ in range(topology.getNumAtoms())]
-    for a, b in topology.bonds():
-        neighbours[a.index].append(b.index)
-        neighbours[b.index].append(a.index)
-    return neighbours
-
-
 def find_molecules(topology: app.Topology) -> list[list[int]]:
-    """The atoms of each molecule, sorted. Atoms without bonds (virtual sites) go with the first atom of their residue."""
-    neighbours = bonded_neighbours(topology)
+    """The atoms of each molecule, sorted.
+
+    Atoms without bonds (virtual sites) go with the atom before them in their residue, its first with the next.
+    """
+    neighbours = neighbour_lists(topology)
+    lonely = [not n for n in neighbours]
     for residue in topology.residues():
         atoms = [atom.index for atom in residue.atoms()]
-        for i in atoms[1:]:
-            if not neighbours[i]:
-                neighbours[i].append(atoms[0])
-                neighbours[atoms[0]].append(i)
+        for before, i in itertools.pairwise(atoms):
+            if lonely[i] or (lonely[before] and before == atoms[0]):
+                neighbours[i].append(before)
+                neighbours[before].append(i)
     molecules, seen = [], [False] * len(neighbours)
     for start in range(len(neighbours)):
         if seen[start]:

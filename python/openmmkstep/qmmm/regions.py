@@ -8,13 +8,13 @@ from openmm import app
 
 from .._units import NANOMETER, strip
 from ._geometry import (
-    bonded_neighbours,
     box_array,
     check_indices,
     nearest_distances,
     positions_array,
     residue_label,
 )
+from .cuts import neighbour_lists
 
 AMINO_ACIDS = frozenset(
     "ALA ARG ASH ASN ASP CYM CYS CYX GLH GLN GLU GLY HID HIE HIP HIS HSD HSE HSP ILE LEU LYN LYS MET PHE PRO SER THR "
@@ -161,7 +161,7 @@ def selectWithin(
     if not radius > 0:
         raise ValueError(f"Expected a radius above 0 nm, found {radius}.")
     near = nearest_distances(x, x[atoms], box, radius) <= radius
-    neighbours = bonded_neighbours(topology)
+    neighbours = neighbour_lists(topology)
     parts: dict[app.topology.Residue, list[int]] = {}
     for residue in topology.residues():
         if sideChains and residue.name in CAPS:
@@ -197,7 +197,7 @@ def selectSideChains(topology: app.Topology, residues) -> list[int]:
         for one of two cysteines in a disulfide bond; if the topology lacks bonds.
     """
     found = _find_residues(topology, residues)
-    neighbours = bonded_neighbours(topology)
+    neighbours = neighbour_lists(topology)
     disulfides = _disulfide_partners(topology, neighbours)
     for residue in found:
         if reason := _why_not(residue, neighbours):
@@ -299,7 +299,7 @@ def _side_chain(residue: app.topology.Residue, neighbours: Sequence[Sequence[int
     names = {atom.name: atom.index for atom in residue.atoms()}
     inside, found = set(names.values()) - {names["CA"]}, [names["CB"]]
     for i in found:  # grows while it is read
-        found += [j for j in dict.fromkeys(neighbours[i]) if j in inside and j not in found]
+        found += [j for j in neighbours[i] if j in inside and j not in found]
     return found
 
 
