@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import itertools
 import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from openmm import app
 from tqdm import tqdm
 
+from ._table import open_table
 from ._units import ENERGY, GAS_CONSTANT, KELVIN, PICOSECOND
 from .analysis.temperature import countFreedom, current_integrator, qmRegions, temperatures
 from .integrator import KStepIntegrator
-from .restart import cutTable
 
 _FAULTS = ("nonFinite", "convergenceFailures", "outliersD", "outliersForce", "outsideRegion")
 _LINE_INTERVAL = 15.0
@@ -120,12 +117,6 @@ class KStepReporter:
         integrator = current_integrator(simulation.context)
         if not isinstance(integrator, KStepIntegrator):
             raise ValueError(f"KStepReporter reports on a KStepIntegrator; found a {type(integrator).__name__}.")
-        for reporter in itertools.takewhile(lambda r: r is not self, simulation.reporters):
-            if isinstance(reporter, app.CheckpointReporter):
-                raise ValueError(
-                    "KStepReporter: put it before the CheckpointReporter in simulation.reporters. Else a run that is "
-                    "killed between the two lacks a line when it goes on from the checkpoint."
-                )
         self._weights |= integrator.getScheme() == "reweight"
         if self._weights and integrator.getScheme() != "reweight":
             raise ValueError(
@@ -140,33 +131,11 @@ class KStepReporter:
         self._plainSteps = integrator.getStatistics()["plainMacroSteps"]
         self._clock, self._startTime = time.perf_counter(), simulation.context.getTime().value_in_unit(PICOSECOND)
         self._startStep, self._bar, self._lastLine = simulation.currentStep, None, self._clock
-        header = "#" + ",".join(f'"{name}"' for name in self._header())
-        lines = cutTable(self._path, simulation.currentStep) if self._append else 0
-        if lines > 0:
-            self._continue(header, simulation.currentStep)
-        self._out = open(self._path, "a" if lines > 0 else "w")
-        if lines == 0:
-            self._out.write(header + "\n")
-            self._out.flush()
-
-    def _continue(self, header: str, step: int) -> None:
-        """Check the lines that an interrupted run left and take the first conserved energy from them."""
-        with open(self._path, newline="") as file:
-            found = file.readline().rstrip("\n")
-            if found != header:
-                raise ValueError(
-                    f"KStepReporter: expected the columns {header} in '{self._path}', found {found}. Append with the same "
-                    "regions, weights and totalSteps, or write to a new file."
-                )
-            rows = list(csv.reader(file))
-        last = int(rows[-1][0])
-        if last < step - step % self._interval:
-            raise ValueError(
-                f"KStepReporter: expected lines up to step {step - step % self._interval} in '{self._path}', but the last "
-                f"is of step {last}. Restore an older checkpoint, or write to a new file."
-            )
-        energy = rows[0][self._header().index("Conserved Energy (kJ/mole)")]
-        self._reference = float(energy) if energy else None
+        advice = "Append with the same regions, weights and totalSteps, or write to a new file."
+        self._out, rows = open_table(self, simulation, self._path, self._header(), self._interval, self._append, advice)
+        if rows:
+            energy = rows[0][self._header().index("Conserved Energy (kJ/mole)")]
+            self._reference = float(energy) if energy else None
 
     def _header(self) -> list[str]:
         names = ["Step", "Time (ps)", "D (kJ/mole)", "Mean D (kJ/mole)", "SD D (kJ/mole)", "Acceptance"]

@@ -3,6 +3,9 @@
 from .cuts import Cut, cutWarnings, findCuts
 from .groups import Group, embeddingGroups
 from .mollification import Mollification, findMollification
+from .regions import selectAtoms, selectLigand, selectResidues, selectSideChains, selectWithin
+from .restraints import addFlatBottomRestraint
+from .site_reporter import SiteReporter
 from .system import QMMMWarning, createQMMMSystem
 
 __all__ = [
@@ -10,9 +13,16 @@ __all__ = [
     "Group",
     "Mollification",
     "QMMMWarning",
+    "SiteReporter",
+    "addFlatBottomRestraint",
     "createQMMMSystem",
     "cutWarnings",
     "embeddingGroups",
     "findCuts",
     "findMollification",
+    "selectAtoms",
+    "selectLigand",
+    "selectResidues",
+    "selectSideChains",
+    "selectWithin",
 ]

@@ -23,7 +23,7 @@ class VirtualCharge(NamedTuple):
     charge: float  # e
 
 
-def boundaryCharges(
+def boundary_charges(
     boundary: str, neighbours: Sequence[Sequence[int]], charges: Sequence[float], qm: set[int], cuts: Sequence[Cut]
 ) -> list[VirtualCharge]:
     """The virtual charges that move the charge q0 of each MM host M1 away from the link hydrogen.
@@ -38,7 +38,7 @@ def boundaryCharges(
     boundary : str
         the scheme
     neighbours : sequence of sequences of int
-        neighbourLists() of the topology
+        neighbour_lists() of the topology
     charges : sequence of float
         charge (e) that the NonbondedForce holds for each particle
     qm : set of int
@@ -78,7 +78,7 @@ def boundaryCharges(
     return moved
 
 
-def moveLeftoverCharge(
+def move_leftover_charge(
     topology: app.Topology, charges: Sequence[float], qm: set[int], cuts: Sequence[Cut]
 ) -> list[tuple[int, int, float]]:
     """What to move across the cuts so that the MM part of each cut residue has an integer charge.

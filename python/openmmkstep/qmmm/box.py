@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import openmm
-from openmm import unit
 
 from .._units import NANOMETER, strip
+from ._geometry import minimum_image, positions_array
 
 DEFAULT_CUTOFFS = (1.2, 1.0)  # nm
 _SWITCHING_WIDTH = 0.2  # nm
@@ -15,27 +15,19 @@ _SPARE = 0.95
 _TYPICAL_RADIUS = 0.5  # nm, of a QM region where no positions are given
 
 
-def minimumImage(displacements: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """The images of displacements (..., 3) in the brick |x| <= a_x/2, |y| <= b_y/2, |z| <= c_z/2 of reduced vectors."""
-    result = np.array(displacements, dtype=float)
-    for k in (2, 1, 0):
-        result -= np.floor(result[..., k] / vectors[k, k] + 0.5)[..., None] * vectors[k]
-    return result
-
-
-def boxVectors(system: openmm.System) -> np.ndarray:
+def box_vectors(system: openmm.System) -> np.ndarray:
     """The default box vectors (3, 3) of a System in nm."""
-    return np.array([tuple(v.value_in_unit(unit.nanometer)) for v in system.getDefaultPeriodicBoxVectors()])
+    return np.array([tuple(v.value_in_unit(NANOMETER)) for v in system.getDefaultPeriodicBoxVectors()])
 
 
-def regionRadius(positions: np.ndarray, vectors: np.ndarray | None) -> float:
+def region_radius(positions: np.ndarray, vectors: np.ndarray | None) -> float:
     """The largest distance (nm) of a QM atom from the centroid of the region; positions (n, 3) in nm."""
     if vectors is not None:
-        positions = positions[0] + minimumImage(positions - positions[0], vectors)
+        positions = positions[0] + minimum_image(positions - positions[0], vectors)
     return float(np.linalg.norm(positions - positions.mean(axis=0), axis=1).max())
 
 
-def chooseCutoff(
+def choose_cutoff(
     system: openmm.System, qm: list[int], periodic: bool, positions, cutoff, switchingDistance
 ) -> tuple[float | None, float | None]:
     """Cutoff and switching distance of the embedding in nm; None for a system that is not periodic and has no cutoff.
@@ -84,9 +76,9 @@ def _default_cutoff(system: openmm.System, qm: list[int], positions) -> float:
 
 
 def _room(system: openmm.System, qm: list[int], positions) -> float:
-    vectors = boxVectors(system)
+    vectors = box_vectors(system)
     radius = _TYPICAL_RADIUS
     if positions is not None:
-        x = positions.value_in_unit(unit.nanometer) if unit.is_quantity(positions) else positions
-        radius = regionRadius(np.array([tuple(x[i]) for i in qm], dtype=float), vectors)
+        x = positions_array(positions, system.getNumParticles())
+        radius = region_radius(x[qm], vectors)
     return _SPARE * 0.5 * float(np.diag(vectors).min()) - radius

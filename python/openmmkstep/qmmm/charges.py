@@ -11,7 +11,7 @@ from openmm import app, unit
 from .._units import CHARGE
 from ..forces import XtbForce, cast
 from .cuts import Cut
-from .graph import neighbourLists
+from .graph import neighbour_lists
 
 _SAMPLES = 20
 _STEPS_BETWEEN = 10
@@ -19,7 +19,7 @@ _STEP = 0.0005  # ps
 _TEMPERATURE = 300.0  # K
 
 
-def mullikenCharges(
+def mulliken_charges(
     topology: app.Topology,
     qm: Sequence[int],
     cuts: Sequence[Cut],
@@ -118,7 +118,7 @@ def _equivalence_classes(topology: app.Topology, qm: Sequence[int], cuts: Sequen
     """A number for each QM atom, the same for atoms that cannot be told apart by their bonds (colour refinement)."""
     region = set(qm)
     atoms = list(topology.atoms())
-    neighbours = neighbourLists(topology)
+    neighbours = neighbour_lists(topology)
     cut_at = [c.qm for c in cuts]
     labels = {i: (atoms[i].element.atomic_number, cut_at.count(i)) for i in qm}
     for _ in range(len(qm)):
@@ -131,7 +131,7 @@ def _equivalence_classes(topology: app.Topology, qm: Sequence[int], cuts: Sequen
     return [labels[i] for i in qm]
 
 
-def givenCharges(charges: Sequence, num: int, total: int) -> list[float]:
+def given_charges(charges: Sequence, num: int, total: int) -> list[float]:
     """Check charges that the user gave.
 
     Raises

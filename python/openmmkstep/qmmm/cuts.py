@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from openmm import app
 
-from .graph import neighbourLists
+from .graph import neighbour_lists
 
 LINK_DISTANCE = {5: 0.115, 6: 0.109, 7: 0.101, 8: 0.096, 14: 0.142, 15: 0.138, 16: 0.134, 34: 0.151}
 """Length (nm) of a bond to hydrogen by atomic number of the other end; B, Si, P, Se: sum of the covalent radii."""
@@ -125,7 +125,7 @@ class _Molecule:
     def __init__(self, topology: app.Topology):
         self.topology = topology
         self.atoms = list(topology.atoms())
-        self._bonded = neighbourLists(topology)
+        self._bonded = neighbour_lists(topology)
         real = [a.element is not None for a in self.atoms]
         # Virtual sites and lone pairs say nothing about the bonds that an atom has.
         self.neighbours = [[j for j in others if real[j]] for others in self._bonded]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from openmm import app
 
 
-def neighbourLists(topology: app.Topology) -> list[list[int]]:
+def neighbour_lists(topology: app.Topology) -> list[list[int]]:
     """The indices, sorted, of the atoms bonded to each atom."""
     neighbours: list[set[int]] = [set() for _ in range(topology.getNumAtoms())]
     for bond in topology.bonds():
@@ -17,7 +17,7 @@ def neighbourLists(topology: app.Topology) -> list[list[int]]:
     return [sorted(n) for n in neighbours]
 
 
-def pathsBetween(neighbours: Sequence[Sequence[int]], start: int, end: int) -> list[tuple[int, ...]]:
+def paths_between(neighbours: Sequence[Sequence[int]], start: int, end: int) -> list[tuple[int, ...]]:
     """The shortest paths between two atoms, of at most three bonds; an empty list if they are further apart."""
     paths = [(start,)]
     for _ in range(3):
@@ -28,7 +28,7 @@ def pathsBetween(neighbours: Sequence[Sequence[int]], start: int, end: int) -> l
     return []
 
 
-def atomsWithin(neighbours: Sequence[Sequence[int]], starts: Sequence[int], bonds: int) -> set[int]:
+def atoms_within(neighbours: Sequence[Sequence[int]], starts: Sequence[int], bonds: int) -> set[int]:
     """The atoms that are at most so many bonds away from one of the given atoms, themselves included."""
     found, shell = set(starts), set(starts)
     for _ in range(bonds):

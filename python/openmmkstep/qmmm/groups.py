@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from openmm import app
 
-from .graph import neighbourLists
+from .graph import neighbour_lists
 
 _INTEGER = 1e-3  # e
 # A group must be small against the box and its centre must say where it is; a longer chain of residues would not be.
@@ -72,7 +72,7 @@ def embeddingGroups(
         raise ValueError(f"Expected {topology.getNumAtoms()} charges, one for each atom, found {len(charges)}.")
     region, near = set(qmAtoms), set(nearBoundary)
     atoms = list(topology.atoms())
-    neighbours = neighbourLists(topology)
+    neighbours = neighbour_lists(topology)
     molecules = _molecules(topology, neighbours, charges)
     units: dict[tuple[int, int], list[int]] = {}
     for atom in atoms:

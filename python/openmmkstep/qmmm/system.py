@@ -15,13 +15,13 @@ from .._units import CHARGE
 from ..contract import readContract
 from ..forces import KStepModelForce, XtbForce
 from ..region_force import QMRegionForce
-from .boundary import boundaryCharges, moveLeftoverCharge
-from .box import chooseCutoff
-from .charges import givenCharges, mullikenCharges
+from .boundary import boundary_charges, move_leftover_charge
+from .box import choose_cutoff
+from .charges import given_charges, mulliken_charges
 from .cuts import Cut, cutWarnings, findCuts
-from .graph import atomsWithin, neighbourLists
+from .graph import atoms_within, neighbour_lists
 from .groups import embeddingGroups
-from .terms import CORRECTOR_GROUP, MODEL_GROUP, excludeQMPairs, withoutQMTerms
+from .terms import CORRECTOR_GROUP, MODEL_GROUP, exclude_qm_pairs, without_qm_terms
 
 HARDNESS_ELEMENT = {"GFN1-xTB": 2, "GFN2-xTB": 10}
 """The uniform element of the embedding charges: helium or neon, whose hardness makes them nearly point-like."""
@@ -92,7 +92,7 @@ def createQMMMSystem(
     switchingDistance : float or Quantity, optional
         where switching off begins (nm). Default: 0.2 less than the cutoff
     boundary : str
-        what xTB sees of the MM hosts' charges: 'rcd', 'charge-shift' or 'none', see boundaryCharges()
+        what xTB sees of the MM hosts' charges: 'rcd', 'charge-shift' or 'none', see boundary_charges()
     charges : str or sequence
         fixed charges of the QM atoms in the NonbondedForce: 'forcefield'; 'mulliken', the mean of a short run that starts
         at ``positions``; a list (e); 'auto' is 'forcefield' for a neutral QM region with force-field charges, else
@@ -132,13 +132,13 @@ def createQMMMSystem(
         _check_model(model, numbers, method, charge, multiplicity, embedding)
     periodic = nonbonded.getNonbondedMethod() in _PERIODIC
     if embedding == "electrostatic":
-        cutoff, switchingDistance = chooseCutoff(mmSystem, qm, periodic, positions, cutoff, switchingDistance)
+        cutoff, switchingDistance = choose_cutoff(mmSystem, qm, periodic, positions, cutoff, switchingDistance)
     elif cutoff is not None or switchingDistance is not None:
         raise ValueError(f"A cutoff of the embedding was given, but the embedding is {embedding!r}; leave it out.")
 
-    neighbours = neighbourLists(topology)
-    base = withoutQMTerms(mmSystem, neighbours, set(qm))
-    excludeQMPairs(base, _find_nonbonded(base), qm, neighbours)
+    neighbours = neighbour_lists(topology)
+    base = without_qm_terms(mmSystem, neighbours, set(qm))
+    exclude_qm_pairs(base, _find_nonbonded(base), qm, neighbours)
     setup = _Setup(
         topology,
         neighbours,
@@ -159,11 +159,11 @@ def createQMMMSystem(
         rounding = (charge - sum(fixed[i] for i in qm)) / len(qm)
         chosen = [fixed[i] + rounding for i in qm]
         if kind == "mulliken":
-            chosen = mullikenCharges(
+            chosen = mulliken_charges(
                 topology, qm, cuts, charge, positions, lambda values: setup.build(base, fixed, values, None)
             )
     else:
-        chosen = givenCharges(charges, len(qm), charge)
+        chosen = given_charges(charges, len(qm), charge)
     return setup.build(base, fixed, chosen, model)
 
 
@@ -235,10 +235,10 @@ class _Setup:
             force.setFixedCharge(a, charges[i])
         for exception in exceptions:
             force.addException(*exception)
-        for virtual in boundaryCharges(self.boundary, self.neighbours, charges, region, self.cuts):
+        for virtual in boundary_charges(self.boundary, self.neighbours, charges, region, self.cuts):
             force.addVirtualCharge(*virtual, number)
         if self.periodic or self.cutoff is not None:
-            near = atomsWithin(self.neighbours, [c.qm for c in self.cuts], _NEAR_BONDS) - region
+            near = atoms_within(self.neighbours, [c.qm for c in self.cuts], _NEAR_BONDS) - region
             for group in embeddingGroups(self.topology, charges, self.qm, near):
                 force.addEmbeddingGroup(*group)
             force.setCutoffDistance(self.cutoff)
@@ -344,7 +344,7 @@ def _force_field_charges(
 ) -> list[float]:
     """The charges (e) of all particles, after what a cut leaves over has been moved."""
     charges = [nonbonded.getParticleParameters(i)[0].value_in_unit(CHARGE) for i in range(nonbonded.getNumParticles())]
-    for mm, inner, moved in moveLeftoverCharge(topology, charges, qm, cuts):
+    for mm, inner, moved in move_leftover_charge(topology, charges, qm, cuts):
         charges[mm] -= moved
         charges[inner] += moved
     return charges

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import openmm
 from openmm import unit
 
-from .graph import pathsBetween
+from .graph import paths_between
 
 CORRECTOR_GROUP = 1
 MODEL_GROUP = 2
@@ -55,7 +55,7 @@ _MOST_QM = {3: 1, 4: 2}
 """The largest number of QM atoms with which an angle (three atoms) or torsion (four) stays."""
 
 
-def withoutQMTerms(mmSystem: openmm.System, neighbours: Sequence[Sequence[int]], qm: set[int]) -> openmm.System:
+def without_qm_terms(mmSystem: openmm.System, neighbours: Sequence[Sequence[int]], qm: set[int]) -> openmm.System:
     """A copy of the System without constraints and bonded terms that the QM region takes over.
 
     OpenMM's forces cannot lose terms, so this works on the XML, which holds every number exactly.
@@ -123,7 +123,7 @@ def _stays(particles: list[int], name: str, neighbours: Sequence[Sequence[int]],
         return True
     # Terms between the regions must follow the bonds that are cut, or the topology does not know of a bond.
     if len(particles) == 2:
-        paths = pathsBetween(neighbours, *particles)
+        paths = paths_between(neighbours, *particles)
         if not paths:
             raise _connects(name, particles)
         return any(_path_stays(path, qm) for path in paths)
@@ -145,7 +145,7 @@ def _connects(name: str, particles: list[int]) -> ValueError:
     )
 
 
-def excludeQMPairs(
+def exclude_qm_pairs(
     system: openmm.System, nonbonded: openmm.NonbondedForce, qm: Sequence[int], neighbours: Sequence[Sequence[int]]
 ) -> None:
     """Take the QM-QM interactions out of NonbondedForce and CustomNonbondedForces, in place.
@@ -162,7 +162,7 @@ def excludeQMPairs(
         p1, p2, product, sigma, epsilon = nonbonded.getExceptionParameters(i)
         if (p1 in region) == (p2 in region):
             continue
-        paths = pathsBetween(neighbours, p1, p2)
+        paths = paths_between(neighbours, p1, p2)
         if not paths:
             raise ValueError(
                 f"The NonbondedForce has an exception between QM and MM atoms ({p1}, {p2}) although no bond between the "
