@@ -1,5 +1,7 @@
 #include "openmmkstep/internal/QMRegionForceImpl.h"
+#include "openmmkstep/internal/BoxSizeError.h"
 #include "openmm/OpenMMException.h"
+#include <algorithm>
 #include <limits>
 #include <sstream>
 
@@ -7,7 +9,7 @@ using namespace OpenMMKStep;
 using namespace OpenMM;
 using namespace std;
 
-QMRegionForceImpl::QMRegionForceImpl(const QMRegionForce& owner) : CustomCPPForceImpl(owner), owner(owner), lastEnergy(0), isResultValid(false), isEnergyOnly(false) {
+QMRegionForceImpl::QMRegionForceImpl(const QMRegionForce& owner) : CustomCPPForceImpl(owner), owner(owner), lastEnergy(0), isResultValid(false), isEnergyWanted(false) {
 }
 
 void QMRegionForceImpl::initialize(ContextImpl& context) {
@@ -16,7 +18,7 @@ void QMRegionForceImpl::initialize(ContextImpl& context) {
 }
 
 double QMRegionForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces, bool includeEnergy, int groups) {
-    isEnergyOnly = !includeForces;
+    isEnergyWanted = includeEnergy;
     return CustomCPPForceImpl::calcForcesAndEnergy(context, includeForces, includeEnergy, groups);
 }
 
@@ -34,15 +36,18 @@ double QMRegionForceImpl::computeForce(ContextImpl& context, const vector<Vec3>&
             isResultValid = false;
         if (embedding->getBoxMargin() < 0) {
             isResultValid = false;
-            // A barostat asks for the energy of a trial: infinity rejects it.
-            if (isEnergyOnly)
+            // A barostat asks for the energy of a trial: infinity rejects it.  It gets that from a State, for which OpenMM
+            // computes forces too; integrators ask for forces alone.
+            if (isEnergyWanted) {
+                fill(forces.begin(), forces.end(), Vec3());
                 return numeric_limits<double>::infinity();
+            }
             double half = 0.5*box.getSmallestWidth(), cutoff = owner.getCutoffDistance();
             stringstream message;
             message << "The periodic box is too small for the embedding: the cutoff (" << cutoff << " nm) plus the radius of the QM region ("
                     << half-cutoff-embedding->getBoxMargin() << " nm) must be at most half of the box's smallest width (" << half
                     << " nm).  Use a larger box or a smaller cutoff, or check whether the QM region has fallen apart.";
-            throw OpenMMException(message.str());
+            throw BoxSizeError(message.str());
         }
         if (!isResultValid) {
             embedding->clearForces();

@@ -194,6 +194,9 @@ class _Setup:
             charges[i] = q if self.embedding != "none" else 0.0
         nonbonded = _find_nonbonded(system)
         _set_charges(nonbonded, charges)
+        if self.periodic:
+            # Otherwise the excluded pairs of QM atoms, and with them the energy, depend on the images they are in.
+            nonbonded.setExceptionsUsePeriodicBoundaryConditions(True)
         forces = [self._corrector()]
         if model is not None:
             forces.append(KStepModelForce(model, self.qm))

@@ -37,7 +37,7 @@ protected:
     std::unique_ptr<Embedding> embedding;
 private:
     double lastEnergy;
-    bool isResultValid, isEnergyOnly;
+    bool isResultValid, isEnergyWanted;
 };
 
 } // namespace OpenMMKStep
