@@ -41,6 +41,20 @@ def xtb_energy(method: str = "GFN2-xTB", charge: int = 0, multiplicity: int = 1,
     return energy
 
 
+def springs_and_charges(rest, q0, spring: float, alpha: float, damping: float) -> Callable:
+    """As xtb_energy(), for the class Molecule of tests/models/generate.py: springs at rest at these positions (nm)."""
+
+    def energy(numbers, x, charges, x_charges) -> float:
+        pairs = itertools.combinations(range(len(x)), 2)
+        stretch = np.array([np.linalg.norm(x[i] - x[j]) - np.linalg.norm(rest[i] - rest[j]) for i, j in pairs])
+        phi = np.zeros(len(x))
+        for q, place in zip(charges, x_charges, strict=True):
+            phi += K_E * q / np.sqrt(((x - place) ** 2).sum(1) + damping**2)
+        return spring / 2 * (stretch**2).sum() + np.dot(q0, phi) - alpha / 2 * (phi**2).sum()
+
+    return energy
+
+
 def switching_function(r, r_on: float, r_off: float):
     t = np.clip((np.asarray(r) - r_on) / (r_off - r_on), 0, 1)
     return 1 - 10 * t**3 + 15 * t**4 - 6 * t**5

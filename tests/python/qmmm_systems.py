@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import io
 from pathlib import Path
 
 import numpy as np
 import openmm
-from conftest import water_positions, water_topology
+from conftest import get_positions, water_positions, water_topology
 from openmm import app, unit
+
+from openmmkstep import XtbForce, cast
 
 DROPLET = Path(__file__).parents[2] / "examples" / "alanine_dipeptide" / "alanine_droplet.pdb"
 BOXES = {
@@ -44,13 +48,45 @@ def create_system(force_field: app.ForceField, topology: app.Topology, box, **op
     return system
 
 
+THREE_SITES = """
+<ForceField>
+ <AtomTypes>
+  <Type name="qm-O" class="OW" element="O" mass="15.99943"/>
+  <Type name="qm-H" class="HW" element="H" mass="1.007947"/>
+ </AtomTypes>
+ <Residues>
+  <Residue name="QMW">
+   <Atom name="O" type="qm-O"/> <Atom name="H1" type="qm-H"/> <Atom name="H2" type="qm-H"/>
+   <Bond from="0" to="1"/> <Bond from="0" to="2"/>
+  </Residue>
+ </Residues>
+ <HarmonicBondForce><Bond class1="OW" class2="HW" length="0.09572" k="462750.4"/></HarmonicBondForce>
+ <HarmonicAngleForce><Angle class1="HW" class2="OW" class3="HW" angle="1.8242" k="836.8"/></HarmonicAngleForce>
+ <NonbondedForce coulomb14scale="0.833333" lj14scale="0.5">
+  <Atom type="qm-O" charge="-0.834" sigma="0.3150752" epsilon="0.635968"/>
+  <Atom type="qm-H" charge="0.417" sigma="1" epsilon="0"/>
+ </NonbondedForce>
+</ForceField>
+"""
+"""A water of three sites for the QM region among waters of four."""
+
+
 def water_box(num: int, box: str, force_field: str = "amber14/tip3p.xml", spacing: float = 0.42, **options):
-    """Topology, force-field System and positions (nm) of water molecules spread over a box, each one whole."""
+    """Topology, force-field System and positions (nm) of water molecules spread over a box, each one whole.
+
+    The first molecule, in the middle, has three sites whatever the force field.
+    """
     virtual_sites = "tip4p" in force_field
     topology = water_topology(num, virtual_sites)
-    set_box(topology, box)
-    system = create_system(app.ForceField(force_field), topology, box, **options)
     x = water_positions(num, 5, spacing, virtual_sites)
+    files = [force_field]
+    if virtual_sites:
+        modeller = app.Modeller(topology, x * unit.nanometer)
+        modeller.delete([list(topology.atoms())[3]])
+        topology, x = modeller.topology, np.delete(x, 3, axis=0)
+        files.append(io.StringIO(THREE_SITES))
+    set_box(topology, box)
+    system = create_system(app.ForceField(*files), topology, box, **options)
     return topology, system, with_virtual_sites(system, x)
 
 
@@ -73,7 +109,40 @@ def alanine_dipeptide(
 
 def with_virtual_sites(system: openmm.System, x: np.ndarray) -> np.ndarray:
     """The positions with virtual sites where they belong."""
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions(x)
+    context = new_context(system, x)
     context.computeVirtualSites()
-    return context.getState(getPositions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer).copy()
+    return get_positions(context)
+
+
+def new_context(system: openmm.System, x: np.ndarray, platform: str = "Reference") -> openmm.Context:
+    """A Context of a copy of the System, with xTB's SCF tight enough for differences of energies."""
+    system = copy.deepcopy(system)
+    for force in map(cast, system.getForces()):
+        if isinstance(force, XtbForce):
+            force.setAccuracy(0.01)
+    integrator = openmm.VerletIntegrator(0.0005)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName(platform))
+    context.setPositions(x)
+    return context
+
+
+def molecules_of(topology: app.Topology) -> list[list[int]]:
+    """The atoms of each molecule, virtual sites with their residue."""
+    molecule = list(range(topology.getNumAtoms()))
+    pairs = [(b.atom1.index, b.atom2.index) for b in topology.bonds()]
+    for residue in topology.residues():
+        first, *others = [a.index for a in residue.atoms()]
+        pairs += [(first, i) for i in others]
+    for i, j in pairs:
+        old, new = molecule[j], molecule[i]
+        molecule = [new if m == old else m for m in molecule]
+    return [[i for i, m in enumerate(molecule) if m == n] for n in sorted(set(molecule))]
+
+
+def wrapped_at_random(topology: app.Topology, x: np.ndarray, box: np.ndarray, seed: int) -> np.ndarray:
+    """Each molecule moved by box vectors of its own."""
+    rng = np.random.default_rng(seed)
+    x = x.copy()
+    for molecule in molecules_of(topology):
+        x[molecule] += rng.integers(-2, 3, 3) @ box
+    return x
