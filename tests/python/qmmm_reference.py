@@ -30,12 +30,14 @@ def xtb_energy(method: str = "GFN2-xTB", charge: int = 0, multiplicity: int = 1,
 
     def energy(numbers, x, charges, x_charges) -> float:
         parameters = {"GFN1-xTB": Param.GFN1xTB, "GFN2-xTB": Param.GFN2xTB}[method]
-        calculator = Calculator(parameters, np.array(numbers), x / NM_PER_BOHR, charge, multiplicity - 1)
+        # The first atom at the origin: libxtb's GFN2 energies change with a translation, by 1e-4 kJ/mol over 1 nm.
+        atoms, places = (x - x[0]) / NM_PER_BOHR, (np.reshape(x_charges, (-1, 3)) - x[0]) / NM_PER_BOHR
+        calculator = Calculator(parameters, np.array(numbers), atoms, charge, multiplicity - 1)
         calculator.set_verbosity(VERBOSITY_MUTED)
         calculator.set_accuracy(accuracy)
         if len(charges):
             elements = np.full(len(charges), HARDNESS_ELEMENT[method])
-            calculator.set_external_charges(elements, np.array(charges), np.array(x_charges) / NM_PER_BOHR)
+            calculator.set_external_charges(elements, np.array(charges), places)
         return calculator.singlepoint().get_energy() * KJ_PER_HARTREE
 
     return energy
