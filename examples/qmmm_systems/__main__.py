@@ -13,7 +13,7 @@ def main() -> None:
     parser.add_argument(
         "names", nargs="+", choices=[*SYSTEMS, "all"], metavar="NAME", help=", ".join([*SYSTEMS, "all"])
     )
-    parser.add_argument("--picoseconds", type=float, help="length of the equilibration; 0: a short minimization only")
+    parser.add_argument("--picoseconds", type=float, help="length of the equilibration; 0: none, for a quick look")
     args = parser.parse_args()
     settings = {} if args.picoseconds is None else {"picoseconds": args.picoseconds}
     for name in SYSTEMS if "all" in args.names else args.names:

@@ -16,7 +16,13 @@ _DT = 0.002  # ps
 
 
 def equilibrate(
-    name: str, topology: app.Topology, system: openmm.System, positions, picoseconds: float, progress: bool = True
+    name: str,
+    topology: app.Topology,
+    system: openmm.System,
+    positions,
+    picoseconds: float,
+    minimize: bool = True,
+    progress: bool = True,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Minimize, then run Langevin dynamics at 300 K (and 1 bar where there is a box).
 
@@ -25,7 +31,9 @@ def equilibrate(
     name : str
         of the file
     picoseconds : float
-        0: a short minimization only, and no file
+        0: no dynamics and no file
+    minimize : bool
+        False for positions that come from dynamics already
 
     Returns
     -------
@@ -56,8 +64,8 @@ def equilibrate(
     context.setPositions(positions)
     context.applyConstraints(1e-6)
     context.computeVirtualSites()
-    # A minimization to the end would only carry the system away from where its file left it.
-    openmm.LocalEnergyMinimizer.minimize(context, 10, 100 if picoseconds > 0 else 10)
+    if minimize:
+        openmm.LocalEnergyMinimizer.minimize(context, 10, 100 if picoseconds > 0 else 10)
     context.setVelocitiesToTemperature(TEMPERATURE, 1)
     steps, chunk = round(picoseconds / _DT), 50
     bar = tqdm(

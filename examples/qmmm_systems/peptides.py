@@ -11,6 +11,7 @@ from openmm import app, unit
 # The cap's atoms (right) are backbone atoms (left) of the residue before or after the stretch.
 _ACE = {"CA": "CH3", "C": "C", "O": "O"}
 _NME = {"N": "N", "CA": "C"}
+_MARGIN = 1.0  # nm, of water around a solute from which a droplet is taken
 _RESTRAINT = 1000.0  # kJ/mol/nm^2
 
 
@@ -57,18 +58,26 @@ def solvate(modeller: app.Modeller, edge: float, molar: float) -> None:
 def make_droplet(modeller: app.Modeller, waters: int) -> None:
     """Add the water molecules nearest to the peptide, without a periodic box, centred on the origin."""
     random.seed(2)
-    x = np.array(modeller.positions.value_in_unit(unit.nanometer))
-    solute = x - 0.5 * (x.min(axis=0) + x.max(axis=0))
-    modeller.positions = (solute + 2.0) * unit.nanometer
-    modeller.addSolvent(force_field(), model="tip3p", boxSize=openmm.Vec3(4, 4, 4) * unit.nanometer, neutralize=False)
-    x = np.array(modeller.positions.value_in_unit(unit.nanometer)) - 2.0
+    solute = np.array(modeller.positions.value_in_unit(unit.nanometer))
+    low, high = solute.min(axis=0), solute.max(axis=0)
+    edge = (high - low).max() + 2 * _MARGIN
+    # Modeller fills the box from the corner at the origin.
+    solute += 0.5 * (edge - low - high)
+    modeller.positions = solute * unit.nanometer
+    box = openmm.Vec3(edge, edge, edge) * unit.nanometer
+    modeller.addSolvent(force_field(), model="tip3p", boxSize=box, neutralize=False)
     molecules = [r for r in modeller.topology.residues() if r.name == "HOH"]
+    x = np.array(modeller.positions.value_in_unit(unit.nanometer))
     oxygens = x[[next(r.atoms()).index for r in molecules]]
-    distances = np.linalg.norm(oxygens[:, None] - x[None, : len(solute)], axis=2).min(axis=1)
+    distances = np.linalg.norm(oxygens[:, None] - solute, axis=2).min(axis=1)
     order = np.argsort(distances, kind="stable")
+    if distances[order[waters - 1]] > _MARGIN:
+        raise ValueError(
+            f"The nearest {waters} waters reach further than the {_MARGIN} nm around the solute; raise it."
+        )
     modeller.delete([molecules[i] for i in order[waters:]])
     x = np.array(modeller.positions.value_in_unit(unit.nanometer))
-    modeller.positions = (x - 2.0) * unit.nanometer
+    modeller.positions = (x - 0.5 * edge) * unit.nanometer
     modeller.topology.setPeriodicBoxVectors(None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import openmm
 from openmm import app, unit
@@ -23,7 +24,7 @@ def options(cutoff: float, periodic: bool = True) -> dict:
         "nonbondedMethod": app.PME,
         "nonbondedCutoff": cutoff * unit.nanometer,
         "switchDistance": (cutoff - 0.1) * unit.nanometer,
-        "ewaldErrorTolerance": 1e-5,
+        "ewaldErrorTolerance": 1e-4,
     }
 
 
@@ -32,9 +33,9 @@ def _dalton(mass: float | None):
 
 
 def _finish(
-    name: str, description: str, topology, positions, mm_system, picoseconds: float, **region
+    name: str, description: str, topology, positions, mm_system, picoseconds: float, minimize: bool, **region
 ) -> PreparedSystem:
-    x, box = equilibrate(name, topology, mm_system(None), positions, picoseconds)
+    x, box = equilibrate(name, topology, mm_system(None), positions, picoseconds, minimize)
     if box is not None:
         topology.setPeriodicBoxVectors(box * unit.nanometer)
     return PreparedSystem(name, description, topology, mm_system, x, box, **region)
@@ -47,14 +48,32 @@ def _from_force_field(name, description, modeller: app.Modeller, settings: dict,
             system.addForce(openmm.CustomExternalForce(restraint))
         return system
 
-    return _finish(name, description, modeller.topology, modeller.positions, mm_system, picoseconds, **region)
+    return _finish(name, description, modeller.topology, modeller.positions, mm_system, picoseconds, True, **region)
 
 
 def _from_amber(name, description, prmtop: app.AmberPrmtopFile, positions, settings: dict, picoseconds, **region):
     def mm_system(hydrogen_mass: float | None = None) -> openmm.System:
-        return prmtop.createSystem(hydrogenMass=_dalton(hydrogen_mass), **settings)
+        system = prmtop.createSystem(hydrogenMass=_dalton(hydrogen_mass), **settings)
+        _round_charges(prmtop.topology, system)
+        return system
 
-    return _finish(name, description, prmtop.topology, positions, mm_system, picoseconds, **region)
+    return _finish(name, description, prmtop.topology, positions, mm_system, picoseconds, False, **region)
+
+
+def _round_charges(topology: app.Topology, system: openmm.System) -> None:
+    """Make the charges of each residue add up to an integer, which those in a file do to its digits (B2: -0.0020 e).
+
+    Exceptions keep the products of the file's charges.
+    """
+    nonbonded = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
+    for residue in topology.residues():
+        atoms = [a.index for a in residue.atoms()]
+        parameters = [nonbonded.getParticleParameters(i) for i in atoms]
+        total = sum(p[0]._value for p in parameters)
+        rest = (round(total) - total) / len(atoms)
+        if 1e-6 < abs(rest) < 1e-4:
+            for i, (charge, sigma, epsilon) in zip(atoms, parameters, strict=True):
+                nonbonded.setParticleParameters(i, charge._value + rest, sigma, epsilon)
 
 
 def atoms_of(topology: app.Topology, *parts: tuple) -> tuple[int, ...]:
@@ -87,38 +106,34 @@ def up_to_carbonyl(topology: app.Topology, index: int) -> tuple:
     return (index, *(a.name for a in residue.atoms() if a.name not in ("C", "O")))
 
 
-def alanine(picoseconds: float = 50.0) -> PreparedSystem:
+def alanine(picoseconds: float = 20.0) -> PreparedSystem:
     """All of alanine dipeptide in water."""
-    prmtop, inpcrd = _alanine_files()
+    folder = "alanine-dipeptide-explicit/alanine-dipeptide"
+    prmtop, inpcrd = load_amber(f"{folder}.prmtop", f"{folder}.crd")
     return _from_amber(
         "alanine",
-        "Alanine dipeptide in 749 TIP3P waters; all of its 22 atoms are QM.",
+        "Alanine dipeptide in 749 TIP3P waters; all of its 22 atoms are QM. The box is too small for the default radii.",
         prmtop,
         inpcrd.positions,
         options(1.0),
         picoseconds,
         qm_atoms=tuple(range(22)),
+        cutoff=0.85,
+        switching_distance=0.65,
     )
 
 
-def alanine_cut(picoseconds: float = 50.0) -> PreparedSystem:
-    """The middle of alanine dipeptide in water."""
-    prmtop, inpcrd = _alanine_files()
-    topology = prmtop.topology
-    return _from_amber(
-        "alanine-cut",
-        "Alanine dipeptide in 749 TIP3P waters, cut at two C-C bonds: one peptide group and the alpha carbon are QM.",
-        prmtop,
-        inpcrd.positions,
-        options(1.0),
-        picoseconds,
-        qm_atoms=atoms_of(topology, (0, "C", "O"), up_to_carbonyl(topology, 1)),
+def alanine_cut(picoseconds: float = 20.0) -> PreparedSystem:
+    """The middle of the same alanine dipeptide."""
+    whole = alanine(picoseconds)
+    return replace(
+        whole,
+        name="alanine-cut",
+        description="The same box with two C-C bonds cut: the first peptide group and the alpha carbon with its methyl are QM.",
+        qm_atoms=atoms_of(whole.topology, (0, "C", "O"), up_to_carbonyl(whole.topology, 1)),
+        cutoff=None,
+        switching_distance=None,
     )
-
-
-def _alanine_files():
-    folder = "alanine-dipeptide-explicit/alanine-dipeptide"
-    return load_amber(f"{folder}.prmtop", f"{folder}.crd")
 
 
 def peptide_20(picoseconds: float = 50.0) -> PreparedSystem:
@@ -164,7 +179,7 @@ def _peptide(name, description, modeller: app.Modeller, waters: int, radius: flo
     )
 
 
-def aspartate(picoseconds: float = 50.0) -> PreparedSystem:
+def aspartate(picoseconds: float = 20.0) -> PreparedSystem:
     """A charged molecule with counter-ions."""
     modeller = capped_peptide(*load_dhfr(), 26, 26)
     solvate(modeller, 3.4, 0.15)
@@ -179,7 +194,7 @@ def aspartate(picoseconds: float = 50.0) -> PreparedSystem:
     )
 
 
-def cb7_b2(picoseconds: float = 50.0) -> PreparedSystem:
+def cb7_b2(picoseconds: float = 20.0) -> PreparedSystem:
     """A guest in its host."""
     prmtop, inpcrd = load_amber("cb7-b2/complex-explicit.prmtop", "cb7-b2/complex-explicit.inpcrd")
     return _from_amber(
@@ -193,7 +208,7 @@ def cb7_b2(picoseconds: float = 50.0) -> PreparedSystem:
     )
 
 
-def dhfr(picoseconds: float = 10.0) -> PreparedSystem:
+def dhfr(picoseconds: float = 4.0) -> PreparedSystem:
     """Three side chains of an enzyme's active site."""
     prmtop, inpcrd = load_amber("dhfr/JAC.prmtop", "dhfr/JAC.inpcrd")
     topology = prmtop.topology
