@@ -16,14 +16,15 @@ from openmmkstep import createQMMMSystem
 class PreparedSystem:
     """A force-field system with a QM region, equilibrated by the force field.
 
-    ``mm_system`` makes the force-field System from a hydrogen mass (dalton, or None). Positions (nm) have the shape
+    ``mm_system`` makes the force-field System from a hydrogen mass (dalton, or None) and more arguments of OpenMM's
+    createSystem(). Positions (nm) have the shape
     (atoms, 3), the box (nm) the shape (3, 3) or is None. Radii (nm) of None are createQMMMSystem()'s defaults.
     """
 
     name: str
     description: str
     topology: app.Topology
-    mm_system: Callable[[float | None], openmm.System]
+    mm_system: Callable[..., openmm.System]
     positions: np.ndarray
     box: np.ndarray | None
     qm_atoms: tuple[int, ...]
@@ -32,9 +33,9 @@ class PreparedSystem:
     cutoff: float | None = None
     switching_distance: float | None = None
 
-    def create_mm_system(self, hydrogen_mass: float | None = None) -> openmm.System:
-        """The force-field System, with the equilibrated box."""
-        system = self.mm_system(hydrogen_mass)
+    def create_mm_system(self, hydrogen_mass: float | None = None, **options) -> openmm.System:
+        """The force-field System, with the equilibrated box; options go to OpenMM's createSystem()."""
+        system = self.mm_system(hydrogen_mass, **options)
         if self.box is not None:
             system.setDefaultPeriodicBoxVectors(*(openmm.Vec3(*row) for row in self.box))
         return system

@@ -35,15 +35,16 @@ def _dalton(mass: float | None):
 def _finish(
     name: str, description: str, topology, positions, mm_system, picoseconds: float, minimize: bool, **region
 ) -> PreparedSystem:
-    x, box = equilibrate(name, topology, mm_system(None), positions, picoseconds, minimize)
+    x, box = equilibrate(name, topology, mm_system(), positions, picoseconds, minimize)
     if box is not None:
         topology.setPeriodicBoxVectors(box * unit.nanometer)
     return PreparedSystem(name, description, topology, mm_system, x, box, **region)
 
 
 def _from_force_field(name, description, modeller: app.Modeller, settings: dict, picoseconds, restraint=None, **region):
-    def mm_system(hydrogen_mass: float | None = None) -> openmm.System:
-        system = force_field().createSystem(modeller.topology, hydrogenMass=_dalton(hydrogen_mass), **settings)
+    def mm_system(hydrogen_mass: float | None = None, **more) -> openmm.System:
+        mass = _dalton(hydrogen_mass)
+        system = force_field().createSystem(modeller.topology, hydrogenMass=mass, **(settings | more))
         if restraint is not None:
             system.addForce(openmm.CustomExternalForce(restraint))
         return system
@@ -52,8 +53,8 @@ def _from_force_field(name, description, modeller: app.Modeller, settings: dict,
 
 
 def _from_amber(name, description, prmtop: app.AmberPrmtopFile, positions, settings: dict, picoseconds, **region):
-    def mm_system(hydrogen_mass: float | None = None) -> openmm.System:
-        system = prmtop.createSystem(hydrogenMass=_dalton(hydrogen_mass), **settings)
+    def mm_system(hydrogen_mass: float | None = None, **more) -> openmm.System:
+        system = prmtop.createSystem(hydrogenMass=_dalton(hydrogen_mass), **(settings | more))
         _round_charges(prmtop.topology, system)
         return system
 

@@ -1,4 +1,4 @@
-"""The real systems of examples/qmmm_systems: what they are made of."""
+"""The real systems of examples/qmmm_systems: what they are made of, and their energy and forces as QM/MM systems."""
 
 import importlib.util
 import sys
@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
-from openmm import app
+from conftest import energy_forces, energy_of, numerical_forces
+from openmm import app, unit
+
+import openmmkstep
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from qmmm_systems import SYSTEMS
@@ -179,3 +182,96 @@ def test_equilibration_is_kept(prepared, monkeypatch, tmp_path):
     assert file.stat().st_mtime_ns == written
     assert np.abs(run(0.04) - first).max() > 1e-3
     assert file.stat().st_mtime_ns > written
+
+
+def minimum_image(vectors: np.ndarray, box) -> np.ndarray:
+    return vectors if box is None else vectors - np.diag(box) * np.round(vectors / np.diag(box))
+
+
+def chosen_atoms(system, radii) -> dict[str, int]:
+    """One atom of each kind that the embedding treats in its own way."""
+    x, qm = system.positions, list(system.qm_atoms)
+    chosen = {"QM": qm[len(qm) // 2]}
+    if cuts := system.cut_bonds():
+        q, m = cuts[-1]
+        chosen |= {"QM host": q, "MM host": m}
+        bonds = [(b.atom1.index, b.atom2.index) for b in system.topology.bonds()]
+        chosen["next to the MM host"] = next(i + j - m for i, j in bonds if m in (i, j) and q not in (i, j))
+    oxygens = np.array([next(r.atoms()).index for r in system.topology.residues() if r.name in ("HOH", "WAT")])
+    distances = np.linalg.norm(minimum_image(x[oxygens][:, None] - x[qm], system.box), axis=2).min(axis=1)
+    chosen["nearest water"] = int(oxygens[distances.argmin()])
+    chosen["its hydrogen"] = chosen["nearest water"] + 1
+    if radii is not None:
+        # In the middle of the switching zone: the force along the gradient of S is on the oxygen.
+        chosen["switched water"] = int(oxygens[np.abs(distances - 0.5 * sum(radii)).argmin()])
+        chosen["its other hydrogen"] = chosen["switched water"] + 2
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def qmmm(prepared):
+    """A function from a name to the system, its XtbForce and a Context."""
+    made = {}
+
+    def get(name: str):
+        if name not in made:
+            system = prepared(name)
+            result = system.create_qmmm_system()
+            xtb = next(f for f in map(openmmkstep.cast, result.getForces()) if isinstance(f, openmmkstep.XtbForce))
+            xtb.setAccuracy(0.01)
+            context = openmm.Context(
+                result, openmm.VerletIntegrator(0.0005), openmm.Platform.getPlatformByName("CPU"), {"Threads": "1"}
+            )
+            context.setPositions(system.positions)
+            made[name] = system, xtb, context
+        return made[name]
+
+    return get
+
+
+def radii_of(xtb):
+    pair = tuple(strip_nm(r) for r in (xtb.getSwitchingDistance(), xtb.getCutoffDistance()))
+    return pair if pair[1] > 0 else None
+
+
+def strip_nm(value) -> float:
+    return value.value_in_unit(unit.nanometer)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_forces(qmmm, name):
+    """XtbForce by finite differences of its energy, on an atom of each kind; the other forces are OpenMM's own."""
+    system, xtb, context = qmmm(name)
+    chosen = chosen_atoms(system, radii_of(xtb))
+    forces = energy_forces(context, {1})[1]
+    assert np.isfinite(forces).all()
+    # All forces are internal, whatever the images.
+    np.testing.assert_allclose(forces.sum(axis=0), 0, atol=1e-3 * np.abs(forces).max())
+    numerical = numerical_forces(context, {1}, chosen.values())
+    for kind, i in chosen.items():
+        np.testing.assert_allclose(forces[i], numerical[i], atol=0.02, err_msg=kind)
+        assert np.linalg.norm(forces[i]) > 0.05, kind  # there is something to compare
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_energy(qmmm, name):
+    """Finite, the same in a new Context and with any molecule in another image."""
+    system, xtb, context = qmmm(name)
+    energy = energy_of(context, {1})
+    assert np.isfinite(energy_of(context)) and abs(energy_of(context)) < 1e6
+    other = openmm.Context(
+        context.getSystem(), openmm.VerletIntegrator(0.0005), openmm.Platform.getPlatformByName("Reference")
+    )
+    other.setPositions(system.positions)
+    assert energy_of(other, {1}) == pytest.approx(energy, abs=1e-3)
+    if system.box is None:
+        return
+    forces = energy_forces(other, {1})[1]
+    chosen = chosen_atoms(system, radii_of(xtb))
+    x = system.positions.copy()
+    for kind, shift in (("nearest water", (1, 0, -2)), ("switched water", (0, -1, 1))):
+        x[chosen[kind] : chosen[kind] + 3] += np.array(shift) @ system.box
+    x += [0.7, -1.9, 12.3]
+    other.setPositions(x)
+    assert energy_of(other, {1}) == pytest.approx(energy, abs=1e-3)
+    np.testing.assert_allclose(energy_forces(other, {1})[1], forces, atol=0.02)
