@@ -4,195 +4,285 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <set>
+#include <limits>
 #include <string>
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
 using namespace std;
 
-// The pair loops are a good part of a model's cost.  The widest instructions of the machine at hand are chosen when
-// the library is loaded; this file is compiled with -fassociative-math so that the sums vectorize.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define VECTORIZED __attribute__((target_clones("arch=haswell", "default")))
-#else
-#define VECTORIZED
-#endif
-
 static const double MIN_DISTANCE = 1e-3; // nm
 
-Embedding::Embedding(const QMRegionForce& force, const System& system) : qmParticles(force.getParticles()), hasPositions(false) {
-    int numParticles = system.getNumParticles();
-    for (int particle : qmParticles)
-        if (particle < 0 || particle >= numParticles)
-            throw OpenMMException("The QM region contains particle "+to_string(particle)+", but the System has "+to_string(numParticles)+" particles.");
-    set<int> qm(qmParticles.begin(), qmParticles.end());
-    for (int i = 0; i < force.getNumEmbeddingCharges(); i++) {
-        int particle, atomicNumber;
-        double charge;
-        force.getEmbeddingChargeParameters(i, particle, charge, atomicNumber);
-        if (particle < 0 || particle >= numParticles)
-            throw OpenMMException("Embedding charge "+to_string(i)+" is on particle "+to_string(particle)+", but the System has "+to_string(numParticles)+" particles.");
-        if (qm.find(particle) != qm.end())
-            throw OpenMMException("Embedding charge "+to_string(i)+" is on particle "+to_string(particle)+", which belongs to the QM region.  Only particles outside it can embed it.");
-        mmParticles.push_back(particle);
-        mmAtomicNumbers.push_back(atomicNumber);
-    }
-    qmPositions.resize(qmParticles.size());
-    qmForces.resize(qmParticles.size());
-    mmPositions.resize(mmParticles.size());
-    mmForces.resize(mmParticles.size());
-    for (int i = 0; i < 3; i++) {
-        mmX[i].resize(mmParticles.size());
-        mmF[i].resize(mmParticles.size());
-    }
-    updateCharges(force);
+static bool areIdentical(const vector<Vec3>& a, const vector<Vec3>& b) {
+    return a.size() == b.size() && (a.empty() || memcmp(a.data(), b.data(), a.size()*sizeof(Vec3)) == 0);
 }
 
-void Embedding::updateCharges(const QMRegionForce& force) {
-    if (force.getNumEmbeddingCharges() != (int) mmParticles.size())
-        throw OpenMMException("updateParametersInContext: the number of embedding charges has changed from "+to_string(mmParticles.size())+" to "+to_string(force.getNumEmbeddingCharges())+"; reinitialize the Context instead.");
-    mmCharges.resize(mmParticles.size());
-    fixedCharges.resize(qmParticles.size());
-    for (size_t i = 0; i < mmParticles.size(); i++) {
-        int particle, atomicNumber;
-        force.getEmbeddingChargeParameters(i, particle, mmCharges[i], atomicNumber);
-        if (particle != mmParticles[i] || atomicNumber != mmAtomicNumbers[i])
-            throw OpenMMException("updateParametersInContext: the particle or hardness element of embedding charge "+to_string(i)+" has changed; reinitialize the Context instead.");
-    }
-    hasFixedCharges = false;
-    for (size_t i = 0; i < qmParticles.size(); i++) {
-        fixedCharges[i] = force.getFixedCharge(i);
-        hasFixedCharges |= (fixedCharges[i] != 0);
-    }
+bool Embedding::Geometry::operator==(const Geometry& other) const {
+    if (numWhole != other.numWhole || images.size() != other.images.size() || charges != other.charges)
+        return false;
+    for (size_t i = numWhole; i < images.size(); i++)
+        if (images[i].factor != other.images[i].factor || images[i].center != other.images[i].center)
+            return false;
+    return areIdentical(qm, other.qm) && areIdentical(linkBonds, other.linkBonds) && areIdentical(mm, other.mm);
 }
 
-static bool copyPositions(const vector<int>& particles, const vector<Vec3>& all, vector<Vec3>& positions) {
-    bool changed = false;
-    for (size_t i = 0; i < particles.size(); i++) {
-        const Vec3& p = all[particles[i]];
-        if (memcmp(&p, &positions[i], sizeof(Vec3)) != 0) {
-            changed = true;
-            positions[i] = p;
-            if (!isfinite(p[0]) || !isfinite(p[1]) || !isfinite(p[2]))
-                throw OpenMMException("The position of particle "+to_string(particles[i])+" is NaN or infinite.");
+/**
+ * Unwrap the QM region and place the link atoms.  The particles of a region that is small against the box are moved to
+ * the images nearest to the first one; those of a larger one are each moved next to the nearest that is in place.
+ */
+void Embedding::locateQMRegion(const vector<Vec3>& positions, const PeriodicBox& box, Geometry& geometry) const {
+    int n = qmParticles.size();
+    vector<Vec3>& x = geometry.qm;
+    x.resize(n);
+    double farthest2 = 0;
+    for (int i = 0; i < n; i++) {
+        x[i] = positions[qmParticles[i]];
+        if (!isfinite(x[i][0]) || !isfinite(x[i][1]) || !isfinite(x[i][2]))
+            throw OpenMMException("The position of particle "+to_string(qmParticles[i])+" is NaN or infinite.");
+        if (box.isPeriodic()) {
+            Vec3 delta = box.getImage(x[i]-x[0]);
+            x[i] = x[0]+delta;
+            farthest2 = max(farthest2, delta.dot(delta));
         }
     }
+    if (box.isPeriodic() && farthest2 > 0.0625*box.getSmallestWidth()*box.getSmallestWidth()) {
+        vector<int> nearest(n, 0);
+        vector<bool> isPlaced(n, false);
+        vector<double> distance2(n, numeric_limits<double>::max());
+        for (int placed = 0, i = 0; placed < n; placed++) {
+            if (placed > 0) {
+                i = -1;
+                for (int j = 0; j < n; j++)
+                    if (!isPlaced[j] && (i == -1 || distance2[j] < distance2[i]))
+                        i = j;
+                x[i] = x[nearest[i]]+box.getImage(x[i]-x[nearest[i]]);
+            }
+            isPlaced[i] = true;
+            for (int j = 0; j < n; j++) {
+                Vec3 delta = box.getImage(x[j]-x[i]);
+                double r2 = delta.dot(delta);
+                if (!isPlaced[j] && r2 < distance2[j]) {
+                    distance2[j] = r2;
+                    nearest[j] = i;
+                }
+            }
+        }
+    }
+    geometry.linkBonds.clear();
+    for (const LinkAtom& link : linkAtoms) {
+        Vec3 bond = box.getImage(positions[link.particle]-x[link.qm]);
+        double r = sqrt(bond.dot(bond));
+        if (!(r > MIN_DISTANCE) || !isfinite(r))
+            throw OpenMMException("The ends of the cut bond between particles "+to_string(qmParticles[link.qm])+" and "+to_string(link.particle)+" are in one place or not finite.");
+        geometry.linkBonds.push_back(bond);
+        x.push_back(x[link.qm]+bond*(link.distance/r));
+    }
+}
+
+vector<Vec3> Embedding::locateQMAtoms(const vector<Vec3>& positions, const PeriodicBox& box) const {
+    Geometry geometry;
+    locateQMRegion(positions, isPeriodic ? box : PeriodicBox(), geometry);
+    return geometry.qm;
+}
+
+Vec3 Embedding::locateParent(int particle, int qm, const vector<Vec3>& positions, const PeriodicBox& box, const Geometry& geometry) const {
+    if (qm != -1)
+        return geometry.qm[qm];
+    int group = groups.getGroup(particle);
+    return (group == -1 ? positions[particle] : geometry.images[unswitchedImage[group]].locate(positions[particle], box));
+}
+
+/** Find the charges that are seen, and where. */
+void Embedding::findCharges(const vector<Vec3>& positions, const PeriodicBox& box, Geometry& geometry) {
+    qmParticlePositions.assign(geometry.qm.begin(), geometry.qm.begin()+qmParticles.size());
+    Vec3 centroid;
+    for (const Vec3& x : qmParticlePositions)
+        centroid += x;
+    centroid /= qmParticlePositions.size();
+    double radius2 = 0;
+    for (const Vec3& x : qmParticlePositions) {
+        Vec3 delta = x-centroid;
+        radius2 = max(radius2, delta.dot(delta));
+    }
+    geometry.mm.clear();
+    geometry.charges.clear();
+    geometry.images.clear();
+    geometry.numWhole = 0;
+    boxMargin = numeric_limits<double>::infinity();
+    if (box.isPeriodic() && groups.getNumGroups() > 0)
+        boxMargin = 0.5*box.getSmallestWidth()-groups.getCutoff()-sqrt(radius2);
+    if (boxMargin < 0)
+        return;
+    if (groups.getNumGroups() > 0)
+        geometry.numWhole = groups.select(positions, box, qmParticlePositions, centroid, sqrt(radius2), geometry.images);
+    for (const VirtualCharge& v : virtualCharges) {
+        Vec3 x;
+        for (size_t i = 0; i < v.particles.size(); i++)
+            x += locateParent(v.particles[i], v.qm[i], positions, box, geometry)*v.weights[i];
+        geometry.mm.push_back(x);
+    }
+    for (int i : ungrouped) {
+        geometry.mm.push_back(positions[chargeParticles[i]]);
+        geometry.charges.push_back(i);
+    }
+    for (const EmbeddingGroups::Image& image : geometry.images)
+        for (int i : chargesOfGroup[image.group]) {
+            geometry.mm.push_back(image.locate(positions[chargeParticles[i]], box));
+            geometry.charges.push_back(i);
+        }
+    checkFinite(geometry);
+}
+
+void Embedding::checkFinite(const Geometry& geometry) const {
+    for (size_t j = 0; j < geometry.mm.size(); j++) {
+        const Vec3& x = geometry.mm[j];
+        if (!isfinite(x[0]) || !isfinite(x[1]) || !isfinite(x[2])) {
+            bool isVirtual = (j < virtualCharges.size());
+            int particle = (isVirtual ? virtualCharges[j].particles[0] : chargeParticles[geometry.charges[j-virtualCharges.size()]]);
+            throw OpenMMException("The position of particle "+to_string(particle)+" is NaN or infinite.");
+        }
+    }
+}
+
+bool Embedding::setPositions(const vector<Vec3>& positions, const PeriodicBox& actualBox) {
+    bool first = !hasPositions;
+    hasPositions = false; // holds if one of the positions is refused below
+    const PeriodicBox box = (isPeriodic ? actualBox : PeriodicBox());
+    locateQMRegion(positions, box, next);
+    findCharges(positions, box, next);
+    bool changed = first || !(next == current);
+    if (changed) {
+        swap(next, current);
+        prepareCharges();
+    }
+    hasPositions = true;
     return changed;
 }
 
-bool Embedding::setPositions(const vector<Vec3>& positions) {
-    bool first = !hasPositions;
-    hasPositions = false; // holds if one of the positions is refused below
-    bool qmChanged = copyPositions(qmParticles, positions, qmPositions);
-    bool mmChanged = copyPositions(mmParticles, positions, mmPositions);
-    if (mmChanged || first)
-        for (size_t i = 0; i < mmPositions.size(); i++)
-            for (int j = 0; j < 3; j++)
-                mmX[j][i] = mmPositions[i][j];
-    hasPositions = true;
-    return first || qmChanged || mmChanged;
+/** Gather what the current charges are and how much of them is seen. */
+void Embedding::prepareCharges() {
+    int n = current.mm.size(), numVirtual = virtualCharges.size();
+    mmCharges.resize(n);
+    mmAtomicNumbers.resize(n);
+    mmFactors.assign(n, 1.0);
+    chargePotential.resize(n);
+    switchDerivative.resize(n);
+    mmForces.resize(n);
+    placeOfCharge.assign(charges.size(), -1);
+    for (int v = 0; v < min(n, numVirtual); v++) {
+        mmCharges[v] = virtualCharges[v].charge;
+        mmAtomicNumbers[v] = virtualCharges[v].atomicNumber;
+    }
+    for (size_t k = 0; k < current.charges.size(); k++) {
+        int i = current.charges[k];
+        mmCharges[numVirtual+k] = charges[i];
+        mmAtomicNumbers[numVirtual+k] = chargeNumbers[i];
+        placeOfCharge[i] = numVirtual+k;
+    }
+    int numSwitched = 0;
+    for (size_t i = current.numWhole; i < current.images.size(); i++)
+        for (int charge : chargesOfGroup[current.images[i].group]) {
+            mmFactors[placeOfCharge[charge]] = current.images[i].factor;
+            mmCharges[placeOfCharge[charge]] *= current.images[i].factor;
+            numSwitched++;
+        }
+    firstSwitched = n-numSwitched;
+    sums.setCharges(current.mm, mmCharges);
 }
 
 void Embedding::clearForces() {
     fill(qmForces.begin(), qmForces.end(), Vec3());
     fill(mmForces.begin(), mmForces.end(), Vec3());
+    fill(chargePotential.begin(), chargePotential.end(), 0.0);
+    fill(switchDerivative.begin(), switchDerivative.end(), 0.0);
 }
 
 void Embedding::scatterForces(vector<Vec3>& forces) const {
     fill(forces.begin(), forces.end(), Vec3());
-    for (size_t i = 0; i < qmParticles.size(); i++)
-        forces[qmParticles[i]] += qmForces[i];
-    for (size_t i = 0; i < mmParticles.size(); i++)
-        forces[mmParticles[i]] += mmForces[i];
+    vector<Vec3> onQM = qmForces;
+    // A link atom follows the direction of its bond: f_M = (d/R) (1 - u u^T) f_L, and the rest goes to the QM end.
+    int numParticles = qmParticles.size(), numVirtual = virtualCharges.size();
+    for (size_t i = 0; i < linkAtoms.size(); i++) {
+        const LinkAtom& link = linkAtoms[i];
+        const Vec3& f = onQM[numParticles+i];
+        const Vec3& bond = current.linkBonds[i];
+        double r2 = bond.dot(bond);
+        Vec3 onMM = (f-bond*(bond.dot(f)/r2))*(link.distance/sqrt(r2));
+        forces[link.particle] += onMM;
+        onQM[link.qm] += f-onMM;
+    }
+    for (int v = 0; v < numVirtual; v++)
+        for (size_t i = 0; i < virtualCharges[v].particles.size(); i++)
+            forces[virtualCharges[v].particles[i]] += mmForces[v]*virtualCharges[v].weights[i];
+    for (size_t k = 0; k < current.charges.size(); k++)
+        forces[chargeParticles[current.charges[k]]] += mmForces[numVirtual+k];
+    for (size_t i = current.numWhole; i < current.images.size(); i++) {
+        double derivative = 0;
+        for (int charge : chargesOfGroup[current.images[i].group]) {
+            derivative += charges[charge]*chargePotential[placeOfCharge[charge]];
+            derivative += switchDerivative[placeOfCharge[charge]];
+        }
+        groups.addSwitchingForces(current.images[i], derivative, qmParticlePositions, onQM, forces);
+    }
+    for (int i = 0; i < numParticles; i++)
+        forces[qmParticles[i]] += onQM[i];
 }
 
-/**
- * Sum Q_j/sqrt(R_j^2 + d2) over charges around one point.  minR2 receives the smallest R_j^2.
- */
-VECTORIZED
-static double sumPotential(const double* __restrict x, const double* __restrict y, const double* __restrict z,
-                           const double* __restrict q, int n, const Vec3& point, double d2, double& minR2) {
-    const double px = point[0], py = point[1], pz = point[2];
-    double sum = 0, nearest = HUGE_VAL;
-    for (int j = 0; j < n; j++) {
-        double dx = x[j]-px, dy = y[j]-py, dz = z[j]-pz;
-        double r2 = dx*dx+dy*dy+dz*dz;
-        nearest = (r2 < nearest ? r2 : nearest);
-        sum += q[j]/sqrt(r2+d2);
+/** Add the forces of scale*Q_j/sqrt(R_aj^2 + d2) on a QM atom and the charges, and its derivatives by switched charges. */
+void Embedding::addForcesOfPoint(int first, int qm, double d2, double scale) {
+    qmForces[qm] -= sums.addForces(first, current.qm[qm], d2, scale);
+    for (size_t j = firstSwitched; j < mmCharges.size(); j++) {
+        Vec3 delta = current.mm[j]-current.qm[qm];
+        chargePotential[j] += scale/sqrt(delta.dot(delta)+d2);
     }
-    minR2 = nearest;
-    return sum;
-}
-
-/**
- * Add to f the forces of scale*Q_j/sqrt(R_j^2 + d2) on the charges, and to total their sum.
- */
-VECTORIZED
-static void addForces(const double* __restrict x, const double* __restrict y, const double* __restrict z,
-                      const double* __restrict q, double* __restrict fx, double* __restrict fy, double* __restrict fz,
-                      int n, const Vec3& point, double d2, double scale, double* total) {
-    const double px = point[0], py = point[1], pz = point[2];
-    double tx = 0, ty = 0, tz = 0;
-    for (int j = 0; j < n; j++) {
-        double dx = x[j]-px, dy = y[j]-py, dz = z[j]-pz;
-        double s2 = dx*dx+dy*dy+dz*dz+d2;
-        double factor = scale*q[j]/(s2*sqrt(s2));
-        dx *= factor;
-        dy *= factor;
-        dz *= factor;
-        fx[j] += dx;
-        fy[j] += dy;
-        fz[j] += dz;
-        tx += dx;
-        ty += dy;
-        tz += dz;
-    }
-    total[0] += tx;
-    total[1] += ty;
-    total[2] += tz;
 }
 
 double Embedding::computeSubtractiveTerm() {
-    if (!hasFixedCharges || mmCharges.empty())
-        return 0;
-    int n = mmCharges.size();
     double energy = 0;
-    for (auto& f : mmF)
-        fill(f.begin(), f.end(), 0.0);
-    for (size_t a = 0; a < qmParticles.size(); a++) {
-        if (fixedCharges[a] == 0)
-            continue;
-        double scale = -COULOMB_CONSTANT*fixedCharges[a], minR2;
-        energy += scale*sumPotential(mmX[0].data(), mmX[1].data(), mmX[2].data(), mmCharges.data(), n, qmPositions[a], 0.0, minR2);
-        if (minR2 < MIN_DISTANCE*MIN_DISTANCE)
-            throw OpenMMException("An embedding charge is less than 0.001 nm away from particle "+to_string(qmParticles[a])+" of the QM region.");
-        double total[3] = {0, 0, 0};
-        addForces(mmX[0].data(), mmX[1].data(), mmX[2].data(), mmCharges.data(), mmF[0].data(), mmF[1].data(), mmF[2].data(), n, qmPositions[a], 0.0, scale, total);
-        qmForces[a] -= Vec3(total[0], total[1], total[2]);
+    int numVirtual = virtualCharges.size();
+    if (hasFixedCharges && !current.charges.empty()) {
+        sums.clearForces();
+        for (size_t a = 0; a < qmParticles.size(); a++) {
+            if (fixedCharges[a] == 0)
+                continue;
+            double scale = -COULOMB_CONSTANT*fixedCharges[a], minR2;
+            energy += scale*sums.sumPotential(numVirtual, current.qm[a], 0.0, minR2);
+            if (minR2 < MIN_DISTANCE*MIN_DISTANCE)
+                throw OpenMMException("An embedding charge is less than 0.001 nm away from particle "+to_string(qmParticles[a])+" of the QM region.");
+            addForcesOfPoint(numVirtual, a, 0.0, scale);
+        }
+        for (size_t j = numVirtual; j < mmForces.size(); j++)
+            mmForces[j] += sums.getForce(j);
     }
-    for (int j = 0; j < n; j++)
-        mmForces[j] += Vec3(mmF[0][j], mmF[1][j], mmF[2][j]);
+    for (const Exception& exception : exceptions) {
+        int a = exception.qm, j = placeOfCharge[exception.charge];
+        if (j == -1)
+            continue;
+        // Replaces q_a Q_j by the exception's product, both switched like the charge.
+        Vec3 delta = current.mm[j]-current.qm[a];
+        double r = sqrt(delta.dot(delta));
+        double unswitched = -COULOMB_CONSTANT*(exception.product-fixedCharges[a]*charges[exception.charge])/r;
+        switchDerivative[j] += unswitched;
+        energy += mmFactors[j]*unswitched;
+        Vec3 f = delta*(mmFactors[j]*unswitched/(r*r));
+        mmForces[j] += f;
+        qmForces[a] -= f;
+    }
     return energy;
 }
 
 void Embedding::computePotential(const vector<double>& dampingLengths, vector<double>& potential) const {
-    potential.resize(qmParticles.size());
-    for (size_t a = 0; a < qmParticles.size(); a++) {
+    potential.resize(current.qm.size());
+    for (size_t a = 0; a < potential.size(); a++) {
         double minR2, d = dampingLengths[a];
-        potential[a] = COULOMB_CONSTANT*sumPotential(mmX[0].data(), mmX[1].data(), mmX[2].data(), mmCharges.data(), mmCharges.size(), qmPositions[a], d*d, minR2);
+        potential[a] = COULOMB_CONSTANT*sums.sumPotential(0, current.qm[a], d*d, minR2);
     }
 }
 
 void Embedding::addPotentialForces(const vector<double>& dampingLengths, const vector<double>& charges) {
-    int n = mmCharges.size();
-    for (auto& f : mmF)
-        fill(f.begin(), f.end(), 0.0);
-    for (size_t a = 0; a < qmParticles.size(); a++) {
-        double d = dampingLengths[a], total[3] = {0, 0, 0};
-        addForces(mmX[0].data(), mmX[1].data(), mmX[2].data(), mmCharges.data(), mmF[0].data(), mmF[1].data(), mmF[2].data(), n, qmPositions[a], d*d, COULOMB_CONSTANT*charges[a], total);
-        qmForces[a] -= Vec3(total[0], total[1], total[2]);
-    }
-    for (int j = 0; j < n; j++)
-        mmForces[j] += Vec3(mmF[0][j], mmF[1][j], mmF[2][j]);
+    sums.clearForces();
+    for (size_t a = 0; a < current.qm.size(); a++)
+        addForcesOfPoint(0, a, dampingLengths[a]*dampingLengths[a], COULOMB_CONSTANT*charges[a]);
+    for (size_t j = 0; j < mmForces.size(); j++)
+        mmForces[j] += sums.getForce(j);
 }

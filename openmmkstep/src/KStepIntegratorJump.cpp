@@ -1,5 +1,6 @@
 #include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/KStepKernels.h"
+#include "openmmkstep/QMRegionForce.h"
 #include "openmmkstep/internal/KStepModel.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/System.h"
@@ -79,6 +80,11 @@ void KStepIntegrator::initializeJump(const System& system) {
         throw OpenMMException("KStepIntegrator: expected a model of kind 'jump', found '"+jumpContract->kind+"'.");
     if (jumpContract->species.size() != jumpParticles.size())
         throw OpenMMException("KStepIntegrator: the jump model is for "+to_string(jumpContract->species.size())+" atoms, but "+to_string(jumpParticles.size())+" particles were given.  Use a model that was trained for this molecule.");
+    for (int i = 0; i < system.getNumForces(); i++) {
+        const QMRegionForce* region = dynamic_cast<const QMRegionForce*>(&system.getForce(i));
+        if (region != NULL && region->getNumLinkAtoms() > 0)
+            throw OpenMMException("KStepIntegrator: the scheme 'jump' cannot be used with a QM region that has link atoms, since a direct model would have to move them too.  Use a QM region of whole molecules, or another scheme.");
+    }
     jumpContract->checkCorrector(system, correctorForceGroup, jumpParticles, "KStepIntegrator");
     checkJumpSettings();
     jumpModel->prepare(*jumpContract, jumpNumThreads);

@@ -1,4 +1,5 @@
 #include "openmmkstep/internal/KStepModelForceImpl.h"
+#include "openmmkstep/XtbForce.h"
 #include "openmm/OpenMMException.h"
 #include <cmath>
 
@@ -22,23 +23,48 @@ void KStepModelForceImpl::initialize(ContextImpl& context) {
     model->prepare(contract, force.getNumThreads());
 }
 
+static bool haveSameLinkAtoms(const QMRegionForce& force1, const QMRegionForce& force2) {
+    if (force1.getNumLinkAtoms() != force2.getNumLinkAtoms())
+        return false;
+    for (int i = 0; i < force1.getNumLinkAtoms(); i++) {
+        int qm1, qm2, mm1, mm2;
+        double distance1, distance2;
+        force1.getLinkAtomParameters(i, qm1, mm1, distance1);
+        force2.getLinkAtomParameters(i, qm2, mm2, distance2);
+        if (qm1 != qm2 || mm1 != mm2 || distance1 != distance2)
+            return false;
+    }
+    return true;
+}
+
 void KStepModelForceImpl::checkContract(const System& system) const {
     if (contract.kind != "potential")
         throw OpenMMException("KStepModelForce: expected a model of kind 'potential', found '"+contract.kind+"'.");
-    int numParticles = force.getNumParticles();
-    if ((int) contract.species.size() != numParticles)
-        throw OpenMMException("KStepModelForce: the model is for "+to_string(contract.species.size())+" atoms, but the QM region has "+to_string(numParticles)+".  Use a model that was trained for this molecule.");
+    int numParticles = force.getNumParticles(), numLinkAtoms = force.getNumLinkAtoms();
+    if ((int) contract.species.size() != numParticles+numLinkAtoms)
+        throw OpenMMException("KStepModelForce: the model is for "+to_string(contract.species.size())+" atoms, but the QM region has "+to_string(numParticles+numLinkAtoms)+(numLinkAtoms > 0 ? " including "+to_string(numLinkAtoms)+" link atoms" : "")+".  Use a model that was trained for this molecule.");
     for (double d : contract.dampingLengths)
         if (!(d > 0) || !isfinite(d))
             throw OpenMMException("KStepModelForce: the damping lengths in the model's contract must be positive.");
-    if (!contract.hasPotentialInput && force.getNumEmbeddingCharges() > 0)
-        throw OpenMMException("KStepModelForce: the model takes no potential (phi) input, so it cannot see the "+to_string(force.getNumEmbeddingCharges())+" embedding charges of this force.  Use a model with phi input or add no embedding charges.");
-    for (int i = 0; i < force.getNumEmbeddingCharges() && contract.hardnessElement != 0; i++) {
-        int particle, atomicNumber;
+    int numCharges = force.getNumEmbeddingCharges()+force.getNumVirtualCharges();
+    if (!contract.hasPotentialInput && numCharges > 0)
+        throw OpenMMException("KStepModelForce: the model takes no potential (phi) input, so it cannot see the "+to_string(numCharges)+" embedding charges of this force.  Use a model with phi input or add no embedding charges.");
+    for (int i = 0; i < numCharges && contract.hardnessElement != 0; i++) {
+        int particle, atomicNumber, numReal = force.getNumEmbeddingCharges();
         double charge;
-        force.getEmbeddingChargeParameters(i, particle, charge, atomicNumber);
+        vector<int> particles;
+        vector<double> weights;
+        if (i < numReal)
+            force.getEmbeddingChargeParameters(i, particle, charge, atomicNumber);
+        else
+            force.getVirtualChargeParameters(i-numReal, particles, weights, charge, atomicNumber);
         if (atomicNumber != contract.hardnessElement)
-            throw OpenMMException("KStepModelForce: the model was trained with hardness element "+to_string(contract.hardnessElement)+" for the embedding charges, but charge "+to_string(i)+" has "+to_string(atomicNumber)+".  Use the same in addEmbeddingCharge().");
+            throw OpenMMException("KStepModelForce: the model was trained with hardness element "+to_string(contract.hardnessElement)+" for the embedding charges, but "+(i < numReal ? "charge "+to_string(i) : "virtual charge "+to_string(i-numReal))+" has "+to_string(atomicNumber)+".  Use the same in addEmbeddingCharge() and addVirtualCharge().");
+    }
+    for (int i = 0; i < system.getNumForces(); i++) {
+        const XtbForce* xtb = dynamic_cast<const XtbForce*>(&system.getForce(i));
+        if (xtb != NULL && xtb->getForceGroup() == force.getCorrectorForceGroup() && !haveSameLinkAtoms(*xtb, force))
+            throw OpenMMException("KStepModelForce: the model and the XtbForce it stands in for have different link atoms.  Add the same ones to both, in the same order.");
     }
     contract.checkCorrector(system, force.getCorrectorForceGroup(), force.getParticles(), "KStepModelForce");
 }
@@ -46,7 +72,7 @@ void KStepModelForceImpl::checkContract(const System& system) const {
 double KStepModelForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces, bool includeEnergy, int groups) {
     if (standsIn && (groups & (1<<force.getCorrectorForceGroup())) != 0)
         return 0;
-    return CustomCPPForceImpl::calcForcesAndEnergy(context, includeForces, includeEnergy, groups);
+    return QMRegionForceImpl::calcForcesAndEnergy(context, includeForces, includeEnergy, groups);
 }
 
 double KStepModelForceImpl::compute(Embedding& embedding) {
@@ -63,10 +89,5 @@ double KStepModelForceImpl::compute(Embedding& embedding) {
 bool KStepModelForceImpl::isOutsideTrainingRegion(ContextImpl& context) const {
     if (contract.distanceRanges.empty())
         return false;
-    vector<Vec3> positions;
-    context.getPositions(positions);
-    vector<Vec3> qmPositions;
-    for (int particle : force.getParticles())
-        qmPositions.push_back(positions[particle]);
-    return contract.isOutsideTrainingRegion(qmPositions);
+    return contract.isOutsideTrainingRegion(locateQMAtoms(context));
 }

@@ -126,8 +126,10 @@ void ModelContract::checkCorrector(const System& system, int correctorForceGroup
             continue;
         if (xtb->getParticles() != particles)
             throw OpenMMException(owner+": the model and the XtbForce it stands in for act on different particles, or list them in a different order.");
-        if (xtb->getAtomicNumbers() != species)
-            throw OpenMMException(owner+": expected a model for the elements "+describe(xtb->getAtomicNumbers())+" (those of the XtbForce), found one for "+describe(species)+".  The order of the atoms must be the same.");
+        vector<int> numbers = xtb->getAtomicNumbers();
+        numbers.resize(numbers.size()+xtb->getNumLinkAtoms(), 1);
+        if (numbers != species)
+            throw OpenMMException(owner+": expected a model for the elements "+describe(numbers)+" (those of the XtbForce"+(xtb->getNumLinkAtoms() > 0 ? ", link hydrogens last" : "")+"), found one for "+describe(species)+".  The order of the atoms must be the same.");
         if (xtb->getCharge() != charge || xtb->getMultiplicity() != multiplicity)
             throw OpenMMException(owner+": expected a model for charge "+to_string(xtb->getCharge())+" and multiplicity "+to_string(xtb->getMultiplicity())+" (those of the XtbForce), found one for "+to_string(charge)+" and "+to_string(multiplicity)+".");
     }

@@ -1,11 +1,13 @@
 #include "openmmkstep/internal/QMRegionForceImpl.h"
 #include "openmm/OpenMMException.h"
+#include <limits>
+#include <sstream>
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
 using namespace std;
 
-QMRegionForceImpl::QMRegionForceImpl(const QMRegionForce& owner) : CustomCPPForceImpl(owner), owner(owner), lastEnergy(0), isResultValid(false) {
+QMRegionForceImpl::QMRegionForceImpl(const QMRegionForce& owner) : CustomCPPForceImpl(owner), owner(owner), lastEnergy(0), isResultValid(false), isEnergyOnly(false) {
 }
 
 void QMRegionForceImpl::initialize(ContextImpl& context) {
@@ -13,11 +15,41 @@ void QMRegionForceImpl::initialize(ContextImpl& context) {
     embedding.reset(new Embedding(owner, context.getSystem()));
 }
 
+double QMRegionForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces, bool includeEnergy, int groups) {
+    isEnergyOnly = !includeForces;
+    return CustomCPPForceImpl::calcForcesAndEnergy(context, includeForces, includeEnergy, groups);
+}
+
+static PeriodicBox getBox(const ContextImpl& context) {
+    Vec3 a, b, c;
+    const_cast<ContextImpl&>(context).getPeriodicBoxVectors(a, b, c);
+    return PeriodicBox(a, b, c);
+}
+
+vector<Vec3> QMRegionForceImpl::locateQMAtoms(ContextImpl& context) const {
+    vector<Vec3> positions;
+    context.getPositions(positions);
+    return embedding->locateQMAtoms(positions, getBox(context));
+}
+
 double QMRegionForceImpl::computeForce(ContextImpl& context, const vector<Vec3>& positions, vector<Vec3>& forces) {
     // OpenMM's worker threads pass on nothing but OpenMMException.
     try {
-        if (embedding->setPositions(positions))
+        const PeriodicBox box = getBox(context);
+        if (embedding->setPositions(positions, box))
             isResultValid = false;
+        if (embedding->getBoxMargin() < 0) {
+            isResultValid = false;
+            // A barostat asks for the energy of a trial: infinity rejects it.
+            if (isEnergyOnly)
+                return numeric_limits<double>::infinity();
+            double half = 0.5*box.getSmallestWidth(), cutoff = owner.getCutoffDistance();
+            stringstream message;
+            message << "The periodic box is too small for the embedding: the cutoff (" << cutoff << " nm) plus the radius of the QM region ("
+                    << half-cutoff-embedding->getBoxMargin() << " nm) must be at most half of the box's smallest width (" << half
+                    << " nm).  Use a larger box or a smaller cutoff, or check whether the QM region has fallen apart.";
+            throw OpenMMException(message.str());
+        }
         if (!isResultValid) {
             embedding->clearForces();
             lastEnergy = compute(*embedding);
@@ -41,6 +73,12 @@ vector<pair<int, int> > QMRegionForceImpl::getBondedParticles() const {
     vector<pair<int, int> > bonds;
     for (size_t i = 1; i < particles.size(); i++)
         bonds.push_back({particles[0], particles[i]});
+    for (int i = 0; i < owner.getNumLinkAtoms(); i++) {
+        int qmParticle, mmParticle;
+        double distance;
+        owner.getLinkAtomParameters(i, qmParticle, mmParticle, distance);
+        bonds.push_back({qmParticle, mmParticle});
+    }
     return bonds;
 }
 

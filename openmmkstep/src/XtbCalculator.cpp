@@ -114,7 +114,8 @@ private:
 XtbCalculator::XtbCalculator(const XtbForce& force) : env(NULL), mol(NULL), calc(NULL), results(NULL), method(force.getMethod()),
         numbers(force.getAtomicNumbers()), charge(force.getCharge()), accuracy(force.getAccuracy()),
         electronicTemperature(force.getElectronicTemperature()), unpairedElectrons(force.getMultiplicity()-1),
-        maxIterations(force.getMaxIterations()), numThreads(force.getNumThreads()) {
+        maxIterations(force.getMaxIterations()), numThreads(force.getNumThreads()), hasExternalCharges(false) {
+    numbers.resize(numbers.size()+force.getNumLinkAtoms(), 1);
     XtbLibrary::get();
 }
 
@@ -192,6 +193,7 @@ void XtbCalculator::deleteHandles() {
         lib.delMolecule(&mol);
     lib.delEnvironment(&env);
     env = mol = calc = results = NULL;
+    hasExternalCharges = false;
 }
 
 bool XtbCalculator::tryCompute(Embedding& embedding, double& energy, string& error) {
@@ -201,9 +203,11 @@ bool XtbCalculator::tryCompute(Embedding& embedding, double& energy, string& err
     else
         lib.updateMolecule(env, mol, qmX.data(), NULL);
     int numCharges = embedding.getMMCharges().size();
-    if (numCharges > 0)
+    // The charges of the last call stay until there are new ones, also if these are none.
+    if (numCharges > 0 || hasExternalCharges)
         lib.setExternalCharges(env, calc, &numCharges, const_cast<int*>(embedding.getMMAtomicNumbers().data()),
                                const_cast<double*>(embedding.getMMCharges().data()), mmX.data());
+    hasExternalCharges = (numCharges > 0);
     lib.singlepoint(env, mol, calc, results);
     if (fetchError(error))
         return false;
@@ -248,6 +252,7 @@ double XtbCalculator::compute(Embedding& embedding) {
     subtractGradient(qmGradient, embedding.getQMForces());
     if (embedding.getMMCharges().size() > 0)
         subtractGradient(mmGradient, embedding.getMMForces());
+    addChargePotential(embedding);
     return energy*KJ_PER_HARTREE;
 }
 

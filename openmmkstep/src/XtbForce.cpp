@@ -14,16 +14,11 @@ XtbForce::XtbForce(const string& method, const vector<int>& particles, const vec
         throw OpenMMException("XtbForce: expected the method 'GFN1-xTB', 'GFN2-xTB' or 'GFN-FF', found '"+method+"'.");
     if (particles.size() != atomicNumbers.size())
         throw OpenMMException("XtbForce: expected one atomic number for each particle, found "+to_string(particles.size())+" particles and "+to_string(atomicNumbers.size())+" atomic numbers.");
-    int electrons = -charge;
-    for (int number : atomicNumbers) {
+    for (int number : atomicNumbers)
         if (number < 1 || number > 86)
             throw OpenMMException("XtbForce: atomic numbers must be from 1 to 86, found "+to_string(number)+".");
-        electrons += number;
-    }
     if (multiplicity < 1)
         throw OpenMMException("XtbForce: the multiplicity 2S+1 must be at least 1, found "+to_string(multiplicity)+".");
-    if (electrons < multiplicity-1 || (electrons-(multiplicity-1))%2 != 0)
-        throw OpenMMException("XtbForce: "+to_string(electrons)+" electrons (charge "+to_string(charge)+") cannot have multiplicity "+to_string(multiplicity)+".  Check the charge, the multiplicity and whether hydrogens are missing.");
 }
 
 void XtbForce::setAccuracy(double accuracy) {

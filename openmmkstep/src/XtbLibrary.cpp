@@ -98,6 +98,9 @@ XtbLibrary::XtbLibrary() {
     lookUp(handle, "xtb_getGradient", getGradient);
     lookUp(handle, "xtb_getPCGradient", getPCGradient);
     lookUp(handle, "xtb_getCharges", getCharges);
+    lookUp(handle, "xtb_getNao", getNao);
+    lookUp(handle, "xtb_getOrbitalOccupations", getOrbitalOccupations);
+    lookUp(handle, "xtb_getOrbitalCoefficients", getOrbitalCoefficients);
     ompSetNumThreads = reinterpret_cast<void (*)(int)>(dlsym(handle, "omp_set_num_threads"));
     ompGetMaxThreads = reinterpret_cast<int (*)()>(dlsym(handle, "omp_get_max_threads"));
     flushFortran = reinterpret_cast<void (*)(const int*)>(dlsym(handle, "_gfortran_flush_i4"));

@@ -21,6 +21,48 @@ static void exportQMRegionForce(py::module_& m) {
         return make_tuple(particle, charge, atomicNumber);
     });
     m.def("QMRegionForce_setEmbeddingChargeParameters", method<F>(&F::setEmbeddingChargeParameters));
+    m.def("QMRegionForce_addLinkAtom", method<F>(&F::addLinkAtom));
+    m.def("QMRegionForce_getNumLinkAtoms", method<F>(&F::getNumLinkAtoms));
+    m.def("QMRegionForce_getLinkAtomParameters", [](py::object self, int index) {
+        int qmParticle, mmParticle;
+        double distance;
+        unwrap<F>(self).getLinkAtomParameters(index, qmParticle, mmParticle, distance);
+        return make_tuple(qmParticle, mmParticle, distance);
+    });
+    m.def("QMRegionForce_addVirtualCharge", method<F>(&F::addVirtualCharge));
+    m.def("QMRegionForce_getNumVirtualCharges", method<F>(&F::getNumVirtualCharges));
+    m.def("QMRegionForce_getVirtualChargeParameters", [](py::object self, int index) {
+        vector<int> particles;
+        vector<double> weights;
+        double charge;
+        int atomicNumber;
+        unwrap<F>(self).getVirtualChargeParameters(index, particles, weights, charge, atomicNumber);
+        return make_tuple(particles, weights, charge, atomicNumber);
+    });
+    m.def("QMRegionForce_setVirtualCharge", method<F>(&F::setVirtualCharge));
+    m.def("QMRegionForce_addException", method<F>(&F::addException));
+    m.def("QMRegionForce_getNumExceptions", method<F>(&F::getNumExceptions));
+    m.def("QMRegionForce_getExceptionParameters", [](py::object self, int index) {
+        int qmParticle, mmParticle;
+        double chargeProduct;
+        unwrap<F>(self).getExceptionParameters(index, qmParticle, mmParticle, chargeProduct);
+        return make_tuple(qmParticle, mmParticle, chargeProduct);
+    });
+    m.def("QMRegionForce_setExceptionParameters", method<F>(&F::setExceptionParameters));
+    m.def("QMRegionForce_addEmbeddingGroup", method<F>(&F::addEmbeddingGroup));
+    m.def("QMRegionForce_getNumEmbeddingGroups", method<F>(&F::getNumEmbeddingGroups));
+    m.def("QMRegionForce_getEmbeddingGroupParameters", [](py::object self, int index) {
+        vector<int> particles;
+        int center;
+        bool switched;
+        unwrap<F>(self).getEmbeddingGroupParameters(index, particles, center, switched);
+        return make_tuple(particles, center, switched);
+    });
+    m.def("QMRegionForce_getCutoffDistance", method<F>(&F::getCutoffDistance));
+    m.def("QMRegionForce_setCutoffDistance", method<F>(&F::setCutoffDistance));
+    m.def("QMRegionForce_getSwitchingDistance", method<F>(&F::getSwitchingDistance));
+    m.def("QMRegionForce_setSwitchingDistance", method<F>(&F::setSwitchingDistance));
+    m.def("QMRegionForce_setUsesPeriodicBoundaryConditions", method<F>(&F::setUsesPeriodicBoundaryConditions));
     m.def("QMRegionForce_getFixedCharge", method<F>(&F::getFixedCharge));
     m.def("QMRegionForce_setFixedCharge", method<F>(&F::setFixedCharge));
     m.def("QMRegionForce_updateParametersInContext", [](py::object self, py::object context) {

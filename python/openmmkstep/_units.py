@@ -10,6 +10,7 @@ PER_PICOSECOND = unit.picosecond**-1
 KELVIN = unit.kelvin
 RADIAN = unit.radian
 CHARGE = unit.elementary_charge
+CHARGE_PRODUCT = unit.elementary_charge**2
 ENERGY = unit.kilojoule_per_mole
 
 GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)

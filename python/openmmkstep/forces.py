@@ -12,78 +12,15 @@ from . import _openmmkstep as _c
 from ._load import load_torch
 from ._units import CHARGE, KELVIN, strip
 from .contract import check_archive
-
-
-class QMRegionForce(openmm.Force):
-    """What XtbForce and KStepModelForce share: the particles of the QM region and the point charges around it.
-
-    The embedding charges Q_j polarize the QM region. The fixed charges q_a of the QM particles define the subtractive
-    term -k_e sum_j sum_a q_a Q_j / R_aj, which removes the Coulomb interaction that a NonbondedForce holds between
-    the two already. With all fixed charges at their default of 0 the embedding is plain. Non-periodic.
-    """
-
-    def __init__(self, *args, **kwargs):
-        raise TypeError("QMRegionForce is abstract; create an XtbForce or a KStepModelForce.")
-
-    def getNumParticles(self) -> int:
-        """Get the number of particles in the QM region."""
-        return _c.QMRegionForce_getNumParticles(self)
-
-    def getParticles(self) -> list[int]:
-        """Get the indices of the particles in the QM region."""
-        return _c.QMRegionForce_getParticles(self)
-
-    def addEmbeddingCharge(self, particle: int, charge, atomicNumber: int = 10) -> int:
-        """Add a point charge that polarizes the QM region.
-
-        Parameters
-        ----------
-        particle : int
-            index in the System of the particle that carries the charge; not in the QM region
-        charge : float or Quantity
-            the charge Q_j (e)
-        atomicNumber : int
-            the element (1-86) whose chemical hardness damps the interaction at short range; one uniform element for
-            all charges is right: neon for GFN2-xTB, helium (2) for GFN1-xTB
-
-        Returns
-        -------
-        int
-            the index of the charge that was added
-        """
-        return _c.QMRegionForce_addEmbeddingCharge(self, particle, strip(charge, CHARGE), atomicNumber)
-
-    def getNumEmbeddingCharges(self) -> int:
-        """Get the number of embedding charges."""
-        return _c.QMRegionForce_getNumEmbeddingCharges(self)
-
-    def getEmbeddingChargeParameters(self, index: int) -> tuple[int, unit.Quantity, int]:
-        """Get (particle, charge, atomicNumber) of an embedding charge; see addEmbeddingCharge()."""
-        particle, charge, number = _c.QMRegionForce_getEmbeddingChargeParameters(self, index)
-        return particle, charge * CHARGE, number
-
-    def setEmbeddingChargeParameters(self, index: int, particle: int, charge, atomicNumber: int) -> None:
-        """Set the parameters of an embedding charge; see addEmbeddingCharge()."""
-        _c.QMRegionForce_setEmbeddingChargeParameters(self, index, particle, strip(charge, CHARGE), atomicNumber)
-
-    def getFixedCharge(self, index: int) -> unit.Quantity:
-        """Get the fixed charge of a QM particle, given its index within the QM region."""
-        return _c.QMRegionForce_getFixedCharge(self, index) * CHARGE
-
-    def setFixedCharge(self, index: int, charge) -> None:
-        """Set the fixed charge (e) of a QM particle, given its index within the QM region."""
-        _c.QMRegionForce_setFixedCharge(self, index, strip(charge, CHARGE))
-
-    def updateParametersInContext(self, context: openmm.Context) -> None:
-        """Copy the embedding charges and fixed charges to a Context. Particles and elements cannot be changed so."""
-        _c.QMRegionForce_updateParametersInContext(self, context)
+from .region_force import QMRegionForce
 
 
 class XtbForce(QMRegionForce):
     """The energy of a QM region by extended tight binding (libxtb), in the field of embedding charges.
 
-    E = E_xTB(x_QM; {Q_j at x_j}) - k_e sum_j sum_a q_a Q_j / R_aj, with forces on every QM particle and every
-    embedding charge. The QM region is one molecule. Needs libxtb when a Context is created (``pip install xtb``).
+    E = E_xTB(x_QM; {S_g(j) Q_j at x_j}) - k_e sum_j S_g(j) sum_a C_aj / R_aj, with forces on every QM particle, every
+    particle that a bond was cut to, and every charge. The QM region, with its link hydrogens, is one molecule. Needs
+    libxtb when a Context is created (``pip install xtb``).
 
     GFN-FF derives its topology from the first geometry that a Context evaluates, so start from a reasonable one; it
     cannot be embedded. OpenMM's LocalEnergyMinimizer begins with a step of 1 nm, summed over all particles: a QM
@@ -106,8 +43,9 @@ class XtbForce(QMRegionForce):
     Raises
     ------
     OpenMMException
-        For an unknown method or element, lists of different lengths, repeated particles, or a multiplicity that the
-        number of electrons does not allow. In dynamics: if the SCF fails from a warm and a cold start.
+        For an unknown method or element, lists of different lengths or repeated particles. When a Context is created:
+        for a multiplicity that the number of electrons, link hydrogens included, does not allow. In dynamics: if the
+        SCF fails from a warm and a cold start, or the periodic box is too small.
     ValueError
         For a charge that is not a whole number.
     """
@@ -177,15 +115,15 @@ class XtbForce(QMRegionForce):
         _c.XtbForce_setNumThreads(self, threads)
 
     def getPartialCharges(self, context: openmm.Context) -> unit.Quantity:
-        """Get the Mulliken charge of each QM particle at the Context's current positions."""
+        """Get the Mulliken charge of each QM particle, then of each link atom, at the Context's current positions."""
         return _c.XtbForce_getPartialCharges(self, context) * CHARGE
 
 
 class KStepModelForce(QMRegionForce):
     """A k-step model that is a potential: a TorchScript file with a contract (see ModelContract and saveModel()).
 
-    U = U_model(x_QM, phi) - k_e sum_j sum_a q_a Q_j / R_aj, where phi_a is the damped potential of the embedding
-    charges at QM particle a, if the contract has that input. It stands in for the corrector: in a System that also
+    U = U_model(x_QM, phi) - k_e sum_j S_g(j) sum_a C_aj / R_aj, where phi_a is the damped potential of the charges at
+    QM atom a, if the contract has that input; QM atoms are the particles followed by the link atoms. It stands in for the corrector: in a System that also
     holds a force in the corrector's force group, it contributes nothing to an evaluation that includes that group.
     Needs torch.
 

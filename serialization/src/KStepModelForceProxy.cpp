@@ -12,7 +12,7 @@ KStepModelForceProxy::KStepModelForceProxy() : SerializationProxy("KStepModelFor
 }
 
 void KStepModelForceProxy::serialize(const void* object, SerializationNode& node) const {
-    node.setIntProperty("version", 1);
+    node.setIntProperty("version", 2);
     const KStepModelForce& force = *reinterpret_cast<const KStepModelForce*>(object);
     node.setIntProperty("correctorForceGroup", force.getCorrectorForceGroup());
     node.setIntProperty("numThreads", force.getNumThreads());
@@ -21,7 +21,7 @@ void KStepModelForceProxy::serialize(const void* object, SerializationNode& node
 }
 
 void* KStepModelForceProxy::deserialize(const SerializationNode& node) const {
-    checkVersion(node, 1);
+    checkVersion(node, 2);
     string data = decodeBase64(node.getChildNode("Model").getStringProperty("base64"), "KStepModelForce");
     unique_ptr<KStepModelForce> force(KStepModelForce::fromModelData(data, readParticles(node)));
     force->setCorrectorForceGroup(node.getIntProperty("correctorForceGroup"));

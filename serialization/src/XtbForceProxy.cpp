@@ -11,7 +11,7 @@ XtbForceProxy::XtbForceProxy() : SerializationProxy("XtbForce") {
 }
 
 void XtbForceProxy::serialize(const void* object, SerializationNode& node) const {
-    node.setIntProperty("version", 1);
+    node.setIntProperty("version", 2);
     const XtbForce& force = *reinterpret_cast<const XtbForce*>(object);
     node.setStringProperty("method", force.getMethod());
     node.setIntProperty("charge", force.getCharge());
@@ -27,7 +27,7 @@ void XtbForceProxy::serialize(const void* object, SerializationNode& node) const
 }
 
 void* XtbForceProxy::deserialize(const SerializationNode& node) const {
-    checkVersion(node, 1);
+    checkVersion(node, 2);
     vector<int> numbers;
     for (const SerializationNode& element : node.getChildNode("Elements").getChildren())
         numbers.push_back(element.getIntProperty("number"));

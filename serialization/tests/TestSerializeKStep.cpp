@@ -155,6 +155,53 @@ static void fillRegion(QMRegionForce& force) {
     force.addEmbeddingCharge(8, 0.417);
     force.addEmbeddingCharge(6, -0.834, 2);
     force.addEmbeddingCharge(9, 1e-300, 86);
+    force.addLinkAtom(2, 8, 0.109);
+    force.addLinkAtom(11, 9, 1.0/9);
+    force.addVirtualCharge({8}, {1.0}, -0.25);
+    force.addVirtualCharge({8, 5}, {1.1, -0.1}, 1.0/7, 2);
+    force.addException(2, 8, -1.0/11);
+    force.addException(5, 6, 0);
+    force.addEmbeddingGroup({6, 7, 10}, 7);
+    force.addEmbeddingGroup({8, 9}, -1, false);
+    force.setCutoffDistance(1.25);
+    force.setSwitchingDistance(0.875);
+    force.setUsesPeriodicBoundaryConditions(true);
+}
+
+static void assertBoundary(const QMRegionForce& expected, const QMRegionForce& found) {
+    ASSERT_EQUAL(expected.getNumLinkAtoms(), found.getNumLinkAtoms());
+    for (int i = 0; i < expected.getNumLinkAtoms(); i++) {
+        int qm1, qm2, mm1, mm2;
+        double distance1, distance2;
+        expected.getLinkAtomParameters(i, qm1, mm1, distance1);
+        found.getLinkAtomParameters(i, qm2, mm2, distance2);
+        ASSERT_EQUAL(qm1, qm2);
+        ASSERT_EQUAL(mm1, mm2);
+        ASSERT_EQUAL(distance1, distance2);
+    }
+    ASSERT_EQUAL(expected.getNumVirtualCharges(), found.getNumVirtualCharges());
+    for (int i = 0; i < expected.getNumVirtualCharges(); i++) {
+        vector<int> particles1, particles2;
+        vector<double> weights1, weights2;
+        double charge1, charge2;
+        int number1, number2;
+        expected.getVirtualChargeParameters(i, particles1, weights1, charge1, number1);
+        found.getVirtualChargeParameters(i, particles2, weights2, charge2, number2);
+        ASSERT_EQUAL_CONTAINERS(particles1, particles2);
+        ASSERT_EQUAL_CONTAINERS(weights1, weights2);
+        ASSERT_EQUAL(charge1, charge2);
+        ASSERT_EQUAL(number1, number2);
+    }
+    ASSERT_EQUAL(expected.getNumExceptions(), found.getNumExceptions());
+    for (int i = 0; i < expected.getNumExceptions(); i++) {
+        int qm1, qm2, mm1, mm2;
+        double product1, product2;
+        expected.getExceptionParameters(i, qm1, mm1, product1);
+        found.getExceptionParameters(i, qm2, mm2, product2);
+        ASSERT_EQUAL(qm1, qm2);
+        ASSERT_EQUAL(mm1, mm2);
+        ASSERT_EQUAL(product1, product2);
+    }
 }
 
 static void assertRegion(const QMRegionForce& expected, const QMRegionForce& found) {
@@ -173,6 +220,36 @@ static void assertRegion(const QMRegionForce& expected, const QMRegionForce& fou
         ASSERT_EQUAL(charge1, charge2);
         ASSERT_EQUAL(number1, number2);
     }
+    assertBoundary(expected, found);
+    ASSERT_EQUAL(expected.getCutoffDistance(), found.getCutoffDistance());
+    ASSERT_EQUAL(expected.getSwitchingDistance(), found.getSwitchingDistance());
+    ASSERT_EQUAL(expected.usesPeriodicBoundaryConditions(), found.usesPeriodicBoundaryConditions());
+    ASSERT_EQUAL(expected.getNumEmbeddingGroups(), found.getNumEmbeddingGroups());
+    for (int i = 0; i < expected.getNumEmbeddingGroups(); i++) {
+        vector<int> particles1, particles2;
+        int center1, center2;
+        bool switched1, switched2;
+        expected.getEmbeddingGroupParameters(i, particles1, center1, switched1);
+        found.getEmbeddingGroupParameters(i, particles2, center2, switched2);
+        ASSERT_EQUAL_CONTAINERS(particles1, particles2);
+        ASSERT_EQUAL(center1, center2);
+        ASSERT_EQUAL(switched1, switched2);
+    }
+}
+
+/** What version 1 of the XML did not have: a region without boundary, cutoff and groups. */
+void testOldForce() {
+    string xml = "<?xml version=\"1.0\" ?><Force accuracy=\".2\" charge=\"0\" electronicTemperature=\"300\" forceGroup=\"1\" "
+            "maxIterations=\"250\" method=\"GFN2-xTB\" multiplicity=\"1\" name=\"XtbForce\" numThreads=\"1\" type=\"XtbForce\" version=\"1\">"
+            "<Particles><Particle fixedCharge=\"-.25\" index=\"4\"/></Particles><EmbeddingCharges><Charge atomicNumber=\"10\" particle=\"2\" q=\".5\"/>"
+            "</EmbeddingCharges><Elements><Element number=\"2\"/></Elements></Force>";
+    unique_ptr<Force> base = fromXml<Force>(xml);
+    XtbForce& force = dynamic_cast<XtbForce&>(*base);
+    ASSERT_EQUAL(-0.25, force.getFixedCharge(0));
+    ASSERT_EQUAL(1, force.getNumEmbeddingCharges());
+    ASSERT_EQUAL(0, force.getNumLinkAtoms()+force.getNumVirtualCharges()+force.getNumExceptions()+force.getNumEmbeddingGroups());
+    ASSERT_EQUAL(0.0, force.getCutoffDistance());
+    ASSERT(!force.usesPeriodicBoundaryConditions());
 }
 
 void testXtbForce() {
@@ -196,7 +273,7 @@ void testXtbForce() {
     ASSERT_EQUAL(77, copy.getMaxIterations());
     ASSERT_EQUAL(3, copy.getNumThreads());
     ASSERT_EQUAL(xml, toXml<Force>(copy, "Force"));
-    ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "version=\"1\"", "version=\"0\"")), "Unsupported version number 0");
+    ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "version=\"2\"", "version=\"0\"")), "Unsupported version number 0");
     ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "GFN1-xTB", "GFN3-xTB")), "found 'GFN3-xTB'");
 }
 
@@ -236,7 +313,7 @@ void testKStepModelForce() {
 
 void testBadModelXml() {
     string xml = toModelXml("foobar");
-    ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "version=\"1\"", "version=\"2\"")), "Unsupported version number 2");
+    ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "version=\"2\"", "version=\"3\"")), "Unsupported version number 3");
     for (string truncated : {"Zm9vYmF", "Zm9vYm", "Zm9vY"})
         ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "Zm9vYmFy", truncated)), "truncated");
     for (string corrupt : {"Zm9v*mFy", "Zm9vY=Fy", "Zm9v=mFy", "Zm==YmFy", "Zm9vY===", "====", "Zm9vYg=A", "Zm9v YmF"})
@@ -269,6 +346,7 @@ int main() {
     testKStepIntegrator("reweight");
         testJump();
         testOldVersion();
+        testOldForce();
     testFrictionlessIntegrator();
         testXtbForce();
         testKStepModelForce();

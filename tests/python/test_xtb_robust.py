@@ -59,14 +59,15 @@ def test_update_parameters_in_context():
 @pytest.mark.parametrize("change", ["particle", "element", "count"])
 def test_update_refuses_what_it_cannot_change(change):
     force, x = make_xtb("bent water", "GFN2-xTB", CHARGES)
-    context = make_context(force, 6, x)
+    x = np.vstack([x, [[0.4, 0.5, 0.6]]])
+    context = make_context(force, 7, x)
     before = energy_of(context)
     if change == "particle":
-        force.setEmbeddingChargeParameters(0, 5, 0.5, 10)
+        force.setEmbeddingChargeParameters(0, 6, 0.5, 10)
     elif change == "element":
         force.setEmbeddingChargeParameters(0, 3, 0.5, 8)
     else:
-        force.addEmbeddingCharge(5, 0.1)
+        force.addEmbeddingCharge(6, 0.1)
     with pytest.raises(openmm.OpenMMException, match="reinitialize the Context"):
         force.updateParametersInContext(context)
     assert energy_of(context) == pytest.approx(before, abs=1e-6)
@@ -202,10 +203,6 @@ BAD_ARGUMENTS = [
     (("GFN2-xTB", [0], [87]), {}, "from 1 to 86"),
     (("GFN2-xTB", [], []), {}, "at least one particle"),
     (("GFN2-xTB", [1, 1], [1, 1]), {}, "occurs twice"),
-    (("GFN2-xTB", [0], [1]), {}, "1 electrons .* cannot have multiplicity 1"),
-    (("GFN2-xTB", [0], [2]), {"charge": 1}, "1 electrons .* cannot have multiplicity 1"),
-    (("GFN2-xTB", [0], [2]), {"multiplicity": 2}, "cannot have multiplicity 2"),
-    (("GFN2-xTB", [0], [2]), {"multiplicity": 5}, "cannot have multiplicity 5"),
     (("GFN2-xTB", [0], [2]), {"multiplicity": 0}, "at least 1"),
 ]
 
@@ -214,6 +211,21 @@ BAD_ARGUMENTS = [
 def test_bad_arguments(args, kwargs, message):
     with pytest.raises(openmm.OpenMMException, match=message):
         openmmkstep.XtbForce(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "number, kwargs, message",
+    [
+        (1, {}, "1 electrons .* cannot have multiplicity 1"),
+        (2, {"charge": 1}, "1 electrons .* cannot have multiplicity 1"),
+        (2, {"multiplicity": 2}, "cannot have multiplicity 2"),
+        (2, {"multiplicity": 5}, "cannot have multiplicity 5"),
+    ],
+)
+def test_wrong_multiplicity(number, kwargs, message):
+    """Known when the link atoms are: at the creation of a Context."""
+    with pytest.raises(openmm.OpenMMException, match=message):
+        make_context(openmmkstep.XtbForce("GFN2-xTB", [0], [number], **kwargs), 1)
 
 
 def test_bad_settings():

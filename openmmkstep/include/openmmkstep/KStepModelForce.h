@@ -10,8 +10,9 @@ namespace OpenMMKStep {
  * A k-step model that is a potential: a TorchScript function of the positions of the QM region and, where its contract
  * says so, of the potential phi_a of the embedding charges at each QM particle.
  *
- *     U = U_model(x_QM, phi) - k_e sum_j sum_a q_a Q_j / R_aj,     phi_a = k_e sum_j Q_j / sqrt(R_aj^2 + d_a^2)
+ *     U = U_model(x_QM, phi) - k_e sum_j S_g(j) sum_a C_aj / R_aj,     phi_a = k_e sum_j S_g(j) Q_j / sqrt(R_aj^2 + d_a^2)
  *
+ * x_QM and phi are of the particles of the QM region followed by its link atoms, in the order of the contract's species.
  * d_a is the damping length that the model was trained with (its contract holds it).  Forces on the embedding charges
  * follow from dU_model/dphi_a and are exact.  For a model without phi input no embedding charges may be added.
  *

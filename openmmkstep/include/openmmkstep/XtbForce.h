@@ -9,10 +9,10 @@ namespace OpenMMKStep {
 /**
  * The energy of a QM region by extended tight binding, computed by libxtb, in the field of embedding charges:
  *
- *     E = E_xTB(x_QM; {Q_j at x_j}) - k_e sum_j sum_a q_a Q_j / R_aj
+ *     E = E_xTB(x_QM; {S_g(j) Q_j at x_j}) - k_e sum_j S_g(j) sum_a C_aj / R_aj
  *
- * Forces are minus the gradient of this energy for every QM particle and every embedding charge.  The QM region is
- * treated as one molecule.  Energies contain the absolute energy of xTB (some -1e4 to -1e6 kJ/mol).
+ * Forces are minus the gradient of this energy for every QM particle, every particle that a bond was cut to, and every
+ * charge.  The QM region, with its link hydrogens, is treated as one molecule.  Energies contain the absolute energy of xTB (some -1e4 to -1e6 kJ/mol).
  *
  * GFN-FF derives its topology from the first geometry that a Context evaluates, so start from a reasonable one.  It
  * cannot be embedded.
@@ -35,8 +35,9 @@ public:
      * @param atomicNumbers  the element of each of them (1-86), in the same order
      * @param charge         total charge of the QM region in units of e
      * @param multiplicity   spin multiplicity 2S+1 of the QM region
-     * @throws OpenMMException for an unknown method or element, lists of different lengths, repeated particles, or a
-     *         multiplicity that the number of electrons does not allow
+     * @throws OpenMMException for an unknown method or element, lists of different lengths or repeated particles.  A
+     *         multiplicity that the number of electrons, link hydrogens included, does not allow is refused when a
+     *         Context is created
      */
     XtbForce(const std::string& method, const std::vector<int>& particles, const std::vector<int>& atomicNumbers,
              int charge=0, int multiplicity=1);
@@ -83,7 +84,7 @@ public:
     /**
      * Get the atomic partial charges (Mulliken for GFN1 and GFN2) at the Context's current positions.
      *
-     * @param[out] charges   the charge of each particle of the QM region, in units of e
+     * @param[out] charges   the charge of each particle of the QM region and then of each link atom, in units of e
      */
     void getPartialCharges(OpenMM::Context& context, std::vector<double>& charges);
     /** Tell where libxtb is; takes effect if it has not been loaded yet.  Process-wide. */

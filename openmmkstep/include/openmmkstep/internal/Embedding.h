@@ -4,47 +4,68 @@
 #include "openmm/System.h"
 #include "openmm/Vec3.h"
 #include "openmmkstep/QMRegionForce.h"
+#include "openmmkstep/internal/CoulombSums.h"
+#include "openmmkstep/internal/EmbeddingGroups.h"
+#include "openmmkstep/internal/PeriodicBox.h"
 #include <vector>
 
 namespace OpenMMKStep {
 
 /**
  * The geometry and the classical electrostatics of a QM region and the point charges around it: the one implementation
- * of both the subtractive term and the damped potential, for XtbForce and KStepModelForce alike.
+ * of images, link atoms, switching, subtractive term and damped potential, for XtbForce and KStepModelForce alike.
  *
- * Lengths are in nm, charges in e, energies in kJ/mol.  Forces are added to getQMForces() and getMMForces().
+ * "QM atoms" are the particles of the QM region followed by the link atoms.  "Charges" are those that the region sees at
+ * the current positions: first the virtual ones, then those of groups seen in full, then those of groups that are
+ * partly switched off.  Lengths are in nm, charges in e, energies in kJ/mol.
+ *
+ * Use: setPositions(); if it returns true clearForces(), compute energies and add forces, also to getChargePotential();
+ * in any case scatterForces().
  */
 class Embedding {
 public:
     /**
-     * @throws OpenMMException if a particle index does not exist in the System or an embedding charge sits on a
-     *         particle of the QM region
+     * @throws OpenMMException if what the force says contradicts itself or does not fit the System
      */
     Embedding(const QMRegionForce& force, const OpenMM::System& system);
-    /** Read the charges from the force again; the particles must be the same. */
+    /** Read the charges from the force again; everything else must be the same. */
     void updateCharges(const QMRegionForce& force);
     /**
      * Take the positions from those of all particles.
      *
-     * @return whether any of them differs, bit for bit, from the previous call
+     * @param box   the periodic box; not used if the force does not use periodic boundary conditions
+     * @return whether anything that energy and forces depend on differs, bit for bit, from the previous call
      * @throws OpenMMException if a position is NaN or infinite
      */
-    bool setPositions(const std::vector<OpenMM::Vec3>& positions);
-    /** Positions of the QM particles. */
+    bool setPositions(const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box);
+    /**
+     * How much wider than needed the box is at the current positions, in nm: half of its smallest width, less the cutoff
+     * and the radius of the QM region.  Infinite if nothing is needed.  If negative, energy and forces are not defined.
+     */
+    double getBoxMargin() const {
+        return boxMargin;
+    }
+    /** Positions of the QM atoms, in one piece. */
     const std::vector<OpenMM::Vec3>& getQMPositions() const {
-        return qmPositions;
+        return current.qm;
     }
-    /** Positions of the embedding charges. */
+    /** Find the positions of the QM atoms, in one piece, at other positions of all particles. */
+    std::vector<OpenMM::Vec3> locateQMAtoms(const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box) const;
+    /** Positions of the charges. */
     const std::vector<OpenMM::Vec3>& getMMPositions() const {
-        return mmPositions;
+        return current.mm;
     }
-    /** The embedding charges. */
+    /** The charges, scaled by the switching factors of their groups. */
     const std::vector<double>& getMMCharges() const {
         return mmCharges;
     }
-    /** The atomic numbers that give the hardness of the embedding charges. */
+    /** The atomic numbers that give the hardness of the charges. */
     const std::vector<int>& getMMAtomicNumbers() const {
         return mmAtomicNumbers;
+    }
+    /** The first of the charges whose group is partly switched off; their number if there are none. */
+    int getFirstSwitchedCharge() const {
+        return firstSwitched;
     }
     std::vector<OpenMM::Vec3>& getQMForces() {
         return qmForces;
@@ -52,31 +73,76 @@ public:
     std::vector<OpenMM::Vec3>& getMMForces() {
         return mmForces;
     }
+    /** dE/dQ_j in kJ/mol/e for all charges, needed from getFirstSwitchedCharge() on: the switching forces follow from it. */
+    std::vector<double>& getChargePotential() {
+        return chargePotential;
+    }
     /** Set all forces to zero. */
     void clearForces();
-    /** Set the list over all particles to the forces held here, zero elsewhere. */
+    /** Set the list over all particles to the forces that follow from those held here, zero elsewhere. */
     void scatterForces(std::vector<OpenMM::Vec3>& forces) const;
     /**
-     * Get the energy - k_e sum_j sum_a q_a Q_j / R_aj and add its forces.
+     * Get the energy - k_e sum_j S_g(j) sum_a C_aj / R_aj and add its forces.
      *
      * @throws OpenMMException if a charge is closer than 1e-3 nm to a QM particle whose fixed charge is not zero
      */
     double computeSubtractiveTerm();
     /**
-     * Compute the damped potential phi_a = k_e sum_j Q_j / sqrt(R_aj^2 + d_a^2), in kJ/mol/e, at every QM particle.
+     * Compute the damped potential phi_a = k_e sum_j Q_j / sqrt(R_aj^2 + d_a^2), in kJ/mol/e, at every QM atom.
      *
-     * @param dampingLengths   d_a for each QM particle
+     * @param dampingLengths   d_a for each QM atom
      */
     void computePotential(const std::vector<double>& dampingLengths, std::vector<double>& potential) const;
     /** Add the forces of an energy that depends on phi_a, given q_a = dE/dphi_a. */
     void addPotentialForces(const std::vector<double>& dampingLengths, const std::vector<double>& charges);
 private:
-    std::vector<int> qmParticles, mmParticles, mmAtomicNumbers;
-    std::vector<double> fixedCharges, mmCharges;
-    std::vector<OpenMM::Vec3> qmPositions, mmPositions, qmForces, mmForces;
-    bool hasFixedCharges, hasPositions;
-    // One array per coordinate, which the compiler can vectorize.
-    std::vector<double> mmX[3], mmF[3];
+    struct LinkAtom {
+        int qm, particle; // index in the QM region; MM particle of the System
+        double distance;
+    };
+    struct VirtualCharge {
+        std::vector<int> particles, qm; // of the System; index in the QM region or -1
+        std::vector<double> weights;
+        double charge;
+        int atomicNumber;
+    };
+    struct Exception {
+        int qm, charge; // index in the QM region; index of the embedding charge
+        double product;
+    };
+    /** All that energy and forces depend on, apart from the parameters. */
+    struct Geometry {
+        std::vector<OpenMM::Vec3> qm, linkBonds, mm;
+        std::vector<int> charges; // the embedding charge of each element of mm after the virtual ones
+        std::vector<EmbeddingGroups::Image> images;
+        int numWhole = 0; // images with factor 1
+        bool operator==(const Geometry& other) const;
+    };
+    void readLinkAtoms(const QMRegionForce& force, const OpenMM::System& system);
+    void readCharges(const QMRegionForce& force, const OpenMM::System& system);
+    void readVirtualCharges(const QMRegionForce& force, const OpenMM::System& system);
+    void readExceptions(const QMRegionForce& force);
+    void locateQMRegion(const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box, Geometry& geometry) const;
+    void findCharges(const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box, Geometry& geometry);
+    void checkFinite(const Geometry& geometry) const;
+    OpenMM::Vec3 locateParent(int particle, int qm, const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box, const Geometry& geometry) const;
+    void prepareCharges();
+    void addForcesOfPoint(int first, int qm, double d2, double scale);
+    bool isPeriodic, hasFixedCharges, hasPositions;
+    std::vector<int> qmParticles, chargeParticles, chargeNumbers, ungrouped, unswitchedImage;
+    std::vector<std::vector<int> > chargesOfGroup;
+    std::vector<double> fixedCharges, charges;
+    std::vector<LinkAtom> linkAtoms;
+    std::vector<VirtualCharge> virtualCharges;
+    std::vector<Exception> exceptions;
+    EmbeddingGroups groups;
+    Geometry current, next;
+    double boxMargin;
+    int firstSwitched;
+    std::vector<int> mmAtomicNumbers, placeOfCharge;
+    std::vector<double> mmCharges, mmFactors, chargePotential, switchDerivative;
+    std::vector<OpenMM::Vec3> qmForces, mmForces, qmParticlePositions;
+    CoulombSums sums;
 };
 
 } // namespace OpenMMKStep

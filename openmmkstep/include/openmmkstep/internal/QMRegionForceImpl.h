@@ -19,13 +19,16 @@ public:
     const QMRegionForce& getOwner() const override {
         return owner;
     }
+    double calcForcesAndEnergy(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy, int groups) override;
     double computeForce(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions, std::vector<OpenMM::Vec3>& forces) override;
-    /** The QM region is one molecule, bonded or not: barostats and wrapping must keep it whole. */
+    /** The QM region, link hosts included, is one molecule, bonded or not: barostats and wrapping must keep it whole. */
     std::vector<std::pair<int, int> > getBondedParticles() const override;
     void updateParametersInContext(OpenMM::ContextImpl& context);
 protected:
     /** Compute the energy at the embedding's positions and add all forces to the embedding's. */
     virtual double compute(Embedding& embedding) = 0;
+    /** The positions of the QM atoms (link atoms last), in one piece, in the Context's current state. */
+    std::vector<OpenMM::Vec3> locateQMAtoms(OpenMM::ContextImpl& context) const;
     /** Compute anew even if the positions stay the same. */
     void discardResult() {
         isResultValid = false;
@@ -34,7 +37,7 @@ protected:
     std::unique_ptr<Embedding> embedding;
 private:
     double lastEnergy;
-    bool isResultValid;
+    bool isResultValid, isEnergyOnly;
 };
 
 } // namespace OpenMMKStep

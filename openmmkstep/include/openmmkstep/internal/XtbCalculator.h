@@ -25,6 +25,13 @@ public:
      * @throws OpenMMException for any other error of libxtb
      */
     double compute(Embedding& embedding);
+    /**
+     * Add dE_xTB/dQ_j to the embedding's charge potential, where it needs it, for the last calculation.
+     *
+     * E_xTB depends on the charges through sum_s sum_j q_s Q_j (R_sj^2 + eta_sj^-2)^-1/2, q_s the Mulliken charges of
+     * the shells and eta_sj the arithmetic (GFN2) or harmonic (GFN1) mean of shell and charge hardness.
+     */
+    void addChargePotential(Embedding& embedding) const;
     /** Atomic partial charges of the last calculation, in e. */
     std::vector<double> getPartialCharges() const;
     /**
@@ -37,11 +44,14 @@ private:
     void deleteHandles();
     bool tryCompute(Embedding& embedding, double& energy, std::string& error);
     bool fetchError(std::string& error);
+    std::vector<double> computeShellCharges() const;
+    void checkShellCharges(const std::vector<double>& shellCharges, bool hasAllOrbitals) const;
     XtbLibrary::Handle env, mol, calc, results;
     std::string method;
     std::vector<int> numbers;
     double charge, accuracy, electronicTemperature;
     int unpairedElectrons, maxIterations, numThreads;
+    bool hasExternalCharges;
     std::vector<double> firstX, qmX, mmX, qmGradient, mmGradient;
 };
 

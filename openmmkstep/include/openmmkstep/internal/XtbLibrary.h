@@ -48,6 +48,9 @@ public:
     void (*getGradient)(Handle env, Handle results, double* gradient);
     void (*getPCGradient)(Handle env, Handle results, double* gradient);
     void (*getCharges)(Handle env, Handle results, double* charges);
+    void (*getNao)(Handle env, Handle results, int* nao);
+    void (*getOrbitalOccupations)(Handle env, Handle results, double* occupations);
+    void (*getOrbitalCoefficients)(Handle env, Handle results, double* coefficients);
     /** Thread counts of the OpenMP and BLAS libraries that libxtb itself is linked to; NULL where it has none. */
     void (*ompSetNumThreads)(int);
     int (*ompGetMaxThreads)();

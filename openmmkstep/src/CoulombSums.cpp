@@ -1,0 +1,80 @@
+#include "openmmkstep/internal/CoulombSums.h"
+#include <algorithm>
+#include <cmath>
+
+using namespace OpenMMKStep;
+using namespace OpenMM;
+using namespace std;
+
+// The pair loops are a good part of a model's cost.  The widest instructions of the machine at hand are chosen when
+// the library is loaded; this file is compiled with -fassociative-math so that the sums vectorize.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define VECTORIZED __attribute__((target_clones("arch=haswell", "default")))
+#else
+#define VECTORIZED
+#endif
+
+VECTORIZED
+static double sum(const double* __restrict x, const double* __restrict y, const double* __restrict z,
+                  const double* __restrict q, int first, int n, const Vec3& point, double d2, double& minR2) {
+    const double px = point[0], py = point[1], pz = point[2];
+    double total = 0, nearest = HUGE_VAL;
+    for (int j = first; j < n; j++) {
+        double dx = x[j]-px, dy = y[j]-py, dz = z[j]-pz;
+        double r2 = dx*dx+dy*dy+dz*dz;
+        nearest = (r2 < nearest ? r2 : nearest);
+        total += q[j]/sqrt(r2+d2);
+    }
+    minR2 = nearest;
+    return total;
+}
+
+VECTORIZED
+static void add(const double* __restrict x, const double* __restrict y, const double* __restrict z, const double* __restrict q,
+                double* __restrict fx, double* __restrict fy, double* __restrict fz,
+                int first, int n, const Vec3& point, double d2, double scale, double* total) {
+    const double px = point[0], py = point[1], pz = point[2];
+    double tx = 0, ty = 0, tz = 0;
+    for (int j = first; j < n; j++) {
+        double dx = x[j]-px, dy = y[j]-py, dz = z[j]-pz;
+        double s2 = dx*dx+dy*dy+dz*dz+d2;
+        double factor = scale*q[j]/(s2*sqrt(s2));
+        dx *= factor;
+        dy *= factor;
+        dz *= factor;
+        fx[j] += dx;
+        fy[j] += dy;
+        fz[j] += dz;
+        tx += dx;
+        ty += dy;
+        tz += dz;
+    }
+    total[0] = tx;
+    total[1] = ty;
+    total[2] = tz;
+}
+
+void CoulombSums::setCharges(const vector<Vec3>& positions, const vector<double>& charges) {
+    q = charges;
+    for (int k = 0; k < 3; k++) {
+        x[k].resize(charges.size());
+        force[k].resize(charges.size());
+        for (size_t j = 0; j < charges.size(); j++)
+            x[k][j] = positions[j][k];
+    }
+}
+
+void CoulombSums::clearForces() {
+    for (auto& f : force)
+        fill(f.begin(), f.end(), 0.0);
+}
+
+double CoulombSums::sumPotential(int first, const Vec3& point, double d2, double& minR2) const {
+    return sum(x[0].data(), x[1].data(), x[2].data(), q.data(), first, q.size(), point, d2, minR2);
+}
+
+Vec3 CoulombSums::addForces(int first, const Vec3& point, double d2, double scale) {
+    double total[3];
+    add(x[0].data(), x[1].data(), x[2].data(), q.data(), force[0].data(), force[1].data(), force[2].data(), first, q.size(), point, d2, scale, total);
+    return Vec3(total[0], total[1], total[2]);
+}
