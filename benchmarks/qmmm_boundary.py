@@ -76,7 +76,7 @@ class Geometry:
 
 def simulate(system: openmm.System, start: PreparedSystem, geometry: Geometry, picoseconds: float, label: str) -> dict:
     """Samples along a run; the first tenth, at least 1 ps, is left out."""
-    context = context_of(system, FRICTION, "CPU", 7)
+    context = context_of(system, FRICTION, 7)
     context.setPositions(start.positions)
     context.applyConstraints(1e-6)
     context.setVelocitiesToTemperature(TEMPERATURE, 7)

@@ -209,7 +209,7 @@ def cb7_b2(picoseconds: float = 20.0) -> PreparedSystem:
     )
 
 
-def dhfr(picoseconds: float = 4.0) -> PreparedSystem:
+def dhfr(picoseconds: float = 2.0) -> PreparedSystem:
     """Three side chains of an enzyme's active site."""
     prmtop, inpcrd = load_amber("dhfr/JAC.prmtop", "dhfr/JAC.inpcrd")
     topology = prmtop.topology
