@@ -80,7 +80,7 @@ class PreparedSystem:
             edges = np.diag(self.box)
             lines.append(
                 f"  box            {edges[0]:.2f} x {edges[1]:.2f} x {edges[2]:.2f} nm, room for radii up to "
-                f"{0.5 * edges.min() / 1.05 - radius:.2f} nm"
+                f"{0.95 * 0.5 * edges.min() - radius:.2f} nm"
             )
         if self.cutoff is not None:
             lines.append(f"  switching      {self.switching_distance} to {self.cutoff} nm")

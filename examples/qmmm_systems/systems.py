@@ -54,27 +54,9 @@ def _from_force_field(name, description, modeller: app.Modeller, settings: dict,
 
 def _from_amber(name, description, prmtop: app.AmberPrmtopFile, positions, settings: dict, picoseconds, **region):
     def mm_system(hydrogen_mass: float | None = None, **more) -> openmm.System:
-        system = prmtop.createSystem(hydrogenMass=_dalton(hydrogen_mass), **(settings | more))
-        _round_charges(prmtop.topology, system)
-        return system
+        return prmtop.createSystem(hydrogenMass=_dalton(hydrogen_mass), **(settings | more))
 
     return _finish(name, description, prmtop.topology, positions, mm_system, picoseconds, False, **region)
-
-
-def _round_charges(topology: app.Topology, system: openmm.System) -> None:
-    """Make the charges of each residue add up to an integer, which those in a file do to its digits (B2: -0.0020 e).
-
-    Exceptions keep the products of the file's charges.
-    """
-    nonbonded = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
-    for residue in topology.residues():
-        atoms = [a.index for a in residue.atoms()]
-        parameters = [nonbonded.getParticleParameters(i) for i in atoms]
-        total = sum(p[0]._value for p in parameters)
-        rest = (round(total) - total) / len(atoms)
-        if 1e-6 < abs(rest) < 1e-4:
-            for i, (charge, sigma, epsilon) in zip(atoms, parameters, strict=True):
-                nonbonded.setParticleParameters(i, charge._value + rest, sigma, epsilon)
 
 
 def atoms_of(topology: app.Topology, *parts: tuple) -> tuple[int, ...]:
