@@ -107,7 +107,7 @@ def temperature_profile(result: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def report(results: dict[str, dict], geometry: Geometry) -> str:
-    lines = [f"{'':34s}" + "".join(f"{name:>22s}" for name in results)]
+    lines = [f"{'':34s}" + "".join(f"{name:>28s}" for name in results)]
     for key, title, scale, unit_name in (
         ("lengths", "Q1-M1", 1e3, "pm"),
         ("inner", "angles Q2-Q1-M1", 1, "deg"),
@@ -118,7 +118,7 @@ def report(results: dict[str, dict], geometry: Geometry) -> str:
             for result in results.values():
                 values = scale * np.array(result[key])[:, cut]
                 mean, error = mean_and_error(values)
-                line += f"{f'{mean:.2f} +- {error:.2f} ({values.std():.2f})':>22s}"
+                line += f"{f'{mean:.2f} +- {error:.2f} ({values.std():.2f})':>28s}"
             lines.append(line)
     lines += ["", "Waters by distance (nm): number, temperature (K)"]
     for shell in range(len(EDGES) - 1):
@@ -126,7 +126,7 @@ def report(results: dict[str, dict], geometry: Geometry) -> str:
         for result in results.values():
             number, dn = (a[shell] for a in by_blocks(np.array(result["numbers"], dtype=float)))
             kelvin, dk = (a[shell] for a in temperature_profile(result))
-            line += f"{f'{number:.2f} +- {dn:.2f}  {kelvin:.0f} +- {dk:.0f}':>22s}"
+            line += f"{f'{number:.2f} +- {dn:.2f}  {kelvin:.0f} +- {dk:.0f}':>28s}"
         lines.append(line)
     return "\n".join(lines)
 
