@@ -85,11 +85,15 @@ vector<Vec3> Embedding::locateQMAtoms(const vector<Vec3>& positions, const Perio
     return geometry.qm;
 }
 
-Vec3 Embedding::locateParent(int particle, int qm, const vector<Vec3>& positions, const PeriodicBox& box, const Geometry& geometry) const {
-    if (qm != -1)
-        return geometry.qm[qm];
-    int group = groups.getGroup(particle);
-    return (group == -1 ? positions[particle] : geometry.images[unswitchedImage[group]].locate(positions[particle], box));
+Vec3 Embedding::locateVirtualCharge(const VirtualCharge& v, const vector<Vec3>& positions, const Geometry& geometry) const {
+    Vec3 x;
+    for (size_t i = 0; i < v.particles.size(); i++) {
+        if (v.qm[i] != -1)
+            x += geometry.qm[v.qm[i]]*v.weights[i];
+        else
+            x += (v.image[i] == -1 ? positions[v.particles[i]] : located[v.image[i]][v.place[i]])*v.weights[i];
+    }
+    return x;
 }
 
 /** Find the charges that are seen, and where. */
@@ -115,21 +119,22 @@ void Embedding::findCharges(const vector<Vec3>& positions, const PeriodicBox& bo
         return;
     if (groups.getNumGroups() > 0)
         geometry.numWhole = groups.select(positions, box, qmParticlePositions, centroid, sqrt(radius2), geometry.images);
-    for (const VirtualCharge& v : virtualCharges) {
-        Vec3 x;
-        for (size_t i = 0; i < v.particles.size(); i++)
-            x += locateParent(v.particles[i], v.qm[i], positions, box, geometry)*v.weights[i];
-        geometry.mm.push_back(x);
-    }
+    geometry.mm.resize(virtualCharges.size());
     for (int i : ungrouped) {
         geometry.mm.push_back(positions[chargeParticles[i]]);
         geometry.charges.push_back(i);
     }
-    for (const EmbeddingGroups::Image& image : geometry.images)
-        for (int i : chargesOfGroup[image.group]) {
-            geometry.mm.push_back(image.locate(positions[chargeParticles[i]], box));
-            geometry.charges.push_back(i);
+    for (size_t i = 0; i < geometry.images.size(); i++) {
+        // The groups that are not switched come first, and virtual charges depend on where their particles are.
+        vector<Vec3>& x = located[min(i, located.size()-1)];
+        groups.locateParticles(geometry.images[i], positions, box, x);
+        for (const GroupCharge& member : chargesOfGroup[geometry.images[i].group]) {
+            geometry.mm.push_back(x[member.place]);
+            geometry.charges.push_back(member.charge);
         }
+    }
+    for (size_t v = 0; v < virtualCharges.size(); v++)
+        geometry.mm[v] = locateVirtualCharge(virtualCharges[v], positions, geometry);
     checkFinite(geometry);
 }
 
@@ -181,9 +186,9 @@ void Embedding::prepareCharges() {
     }
     int numSwitched = 0;
     for (size_t i = current.numWhole; i < current.images.size(); i++)
-        for (int charge : chargesOfGroup[current.images[i].group]) {
-            mmFactors[placeOfCharge[charge]] = current.images[i].factor;
-            mmCharges[placeOfCharge[charge]] *= current.images[i].factor;
+        for (const GroupCharge& member : chargesOfGroup[current.images[i].group]) {
+            mmFactors[placeOfCharge[member.charge]] = current.images[i].factor;
+            mmCharges[placeOfCharge[member.charge]] *= current.images[i].factor;
             numSwitched++;
         }
     firstSwitched = n-numSwitched;
@@ -218,9 +223,9 @@ void Embedding::scatterForces(vector<Vec3>& forces) const {
         forces[chargeParticles[current.charges[k]]] += mmForces[numVirtual+k];
     for (size_t i = current.numWhole; i < current.images.size(); i++) {
         double derivative = 0;
-        for (int charge : chargesOfGroup[current.images[i].group]) {
-            derivative += charges[charge]*chargePotential[placeOfCharge[charge]];
-            derivative += switchDerivative[placeOfCharge[charge]];
+        for (const GroupCharge& member : chargesOfGroup[current.images[i].group]) {
+            int j = placeOfCharge[member.charge];
+            derivative += charges[member.charge]*chargePotential[j]+switchDerivative[j];
         }
         groups.addSwitchingForces(current.images[i], derivative, qmParticlePositions, onQM, forces);
     }

@@ -34,18 +34,39 @@ EmbeddingGroups::EmbeddingGroups(const QMRegionForce& force, const System& syste
 
 void EmbeddingGroups::findImage(int index, const vector<Vec3>& positions, const PeriodicBox& box, const Vec3& centroid, Image& image) const {
     const Group& group = groups[index];
-    image.group = index;
-    image.reference = positions[group.center == -1 ? group.particles[0] : group.center];
-    Vec3 center = image.reference;
+    Vec3 center;
     if (group.center == -1) {
-        Vec3 sum;
-        for (int particle : group.particles)
-            sum += box.getImage(positions[particle]-image.reference);
-        center += sum/group.particles.size();
+        Vec3 sum, x = positions[group.particles[0]];
+        for (int particle : group.particles) {
+            x += box.getImage(positions[particle]-x);
+            sum += x;
+        }
+        center = sum/group.particles.size();
     }
+    else
+        center = positions[group.center];
+    image.group = index;
     image.center = centroid+box.getImage(center-centroid);
-    image.imageReference = image.reference+(image.center-center);
     image.factor = 1;
+}
+
+void EmbeddingGroups::locateParticles(const Image& image, const vector<Vec3>& positions, const PeriodicBox& box, vector<Vec3>& located) const {
+    const Group& group = groups[image.group];
+    int n = group.particles.size();
+    located.resize(n);
+    Vec3 x = positions[group.particles[0]], center;
+    for (int i = 0; i < n; i++) {
+        x += box.getImage(positions[group.particles[i]]-x);
+        located[i] = x;
+        if (group.center == -1)
+            center += x;
+        else if (group.particles[i] == group.center)
+            center = x;
+    }
+    if (group.center == -1)
+        center /= n;
+    for (Vec3& position : located)
+        position += image.center-center;
 }
 
 /** 1 - S(R), between 0 below the switching distance and 1 beyond the cutoff, and its derivative. */

@@ -70,18 +70,20 @@ void Embedding::readCharges(const QMRegionForce& force, const System& system) {
         chargeNumbers.push_back(atomicNumber);
         int group = groups.getGroup(particle);
         if (group != -1)
-            chargesOfGroup[group].push_back(i);
+            chargesOfGroup[group].push_back({i, indexOf(particle, groups.getParticles(group))});
         else if (isPeriodic)
             throw OpenMMException(name+" (particle "+to_string(particle)+") is in no embedding group.  With periodic boundary conditions each charge must be in one, so that whole molecules are seen in one image; see addEmbeddingGroup().");
         else
             ungrouped.push_back(i);
     }
-    int numUnswitched = 0;
-    for (int i = 0; i < groups.getNumGroups(); i++)
-        unswitchedImage.push_back(groups.isSwitched(i) ? -1 : numUnswitched++);
 }
 
 void Embedding::readVirtualCharges(const QMRegionForce& force, const System& system) {
+    vector<int> unswitched;
+    for (int i = 0; i < groups.getNumGroups(); i++)
+        if (!groups.isSwitched(i))
+            unswitched.push_back(i);
+    located.resize(unswitched.size()+1);
     for (int i = 0; i < force.getNumVirtualCharges(); i++) {
         VirtualCharge v;
         force.getVirtualChargeParameters(i, v.particles, v.weights, v.charge, v.atomicNumber);
@@ -92,6 +94,8 @@ void Embedding::readVirtualCharges(const QMRegionForce& force, const System& sys
             int group = groups.getGroup(particle);
             if (v.qm.back() == -1 && (group == -1 ? isPeriodic : groups.isSwitched(group)))
                 throw OpenMMException(name+" depends on particle "+to_string(particle)+", which is "+(group == -1 ? "in no embedding group" : "in a group that is switched")+".  Virtual charges are always seen: put their particles into groups that are not switched.");
+            v.image.push_back(indexOf(group, unswitched));
+            v.place.push_back(group == -1 ? -1 : indexOf(particle, groups.getParticles(group)));
         }
         virtualCharges.push_back(v);
     }

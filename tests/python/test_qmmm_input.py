@@ -5,7 +5,6 @@ import copy
 import openmm
 import pytest
 from conftest import water_system, water_topology
-from openmm import app
 
 from openmmkstep import XtbForce, createQMMMSystem
 
@@ -19,9 +18,12 @@ def nonbonded_of(system):
     return next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
 
 
-def periodic(call):
-    call["mmSystem"] = water_system(NUM, nonbondedMethod=app.NoCutoff)[1]
+def small_box(call):
     nonbonded_of(call["mmSystem"]).setNonbondedMethod(openmm.NonbondedForce.PME)
+
+
+def second_region(call):
+    call["mmSystem"] = createQMMMSystem(call["topology"], call["mmSystem"], range(3))
 
 
 def cutoff(call):
@@ -87,10 +89,10 @@ def setting(**kwargs):
 
 
 BAD = [
-    (periodic, "System is periodic"),
-    (cutoff, "uses a cutoff"),
+    (small_box, "box is too small for the embedding: a cutoff of 1 nm .* needs a wider one; this one allows 0.45 nm"),
+    (cutoff, "uses a cutoff for the Coulomb interaction"),
     (offsets, "parameter offsets"),
-    (bond_across, "bond between atoms 2 and 3 crosses the border"),
+    (bond_across, r"bond between the QM atom H2 of HOH 1 \(atom 2\) and .* cannot be cut: H2 is a hydrogen"),
     (term_across, r"term of HarmonicBondForce connects QM and MM atoms \(\[2, 3\]\)"),
     (constraint_across, "constraint connects QM and MM atoms"),
     (exception_across, r"exception between QM and MM atoms \(2, 3\)"),
@@ -102,21 +104,31 @@ BAD = [
     (add(openmm.AmoebaMultipoleForce()), "AmoebaMultipoleForce cannot be part .* polarizable"),
     (add(openmm.CustomManyParticleForce(2, "0")), "does not know what to do with a CustomManyParticleForce"),
     (add(openmm.NonbondedForce()), "Expected one NonbondedForce in the System, found 2"),
-    (add(XtbForce("GFN2-xTB", [0], [2])), "does not know what to do with a .*XtbForce"),
+    (add(XtbForce("GFN2-xTB", [0], [2])), "has a QM region already"),
+    (second_region, "has a QM region already"),
     (without_nonbonded, "Expected one NonbondedForce in the System, found 0"),
     (virtual_site, r"QM atom 2 \(H2\) is a virtual site"),
     (no_element, r"QM atom 0 \(O\) has no element"),
-    (setting(qmAtoms=[]), "qmAtoms is empty"),
     (setting(qmAtoms=[0, 1, 2, 2]), "occurs twice"),
     (setting(qmAtoms=[0, 1, 12]), "indices from 0 to 11, found 0 to 12"),
     (setting(qmAtoms=[-1, 0, 1]), "indices from 0 to 11, found -1"),
-    (setting(qmAtoms=[0, 1]), "bond between atoms .* crosses the border"),
+    (setting(qmAtoms=[0, 1]), r"MM atom H2 of HOH 1 \(atom 2\) cannot be cut"),
     (setting(topology=water_topology(3)), "topology has 9 atoms but the System has 12"),
-    (setting(charge=1), "add up to .*0.0000 e, but the charge of the QM region is 1 e"),
+    (setting(charge=2), "add up to .*0.0000 e, but the charge of the QM region is 2 e"),
+    (setting(charge=1), "9 electrons .* cannot have multiplicity 1"),
     (setting(multiplicity=2), "10 electrons .* cannot have multiplicity 2"),
     (setting(method="PM6"), "Expected one of the methods GFN1-xTB, GFN2-xTB"),
     (setting(method="GFN-FF"), "Expected one of the methods .* found 'GFN-FF'"),
-    (setting(embedding="mechanical"), "Expected the embedding 'electrostatic', found 'mechanical'"),
+    (setting(embedding="polarizable"), "Expected one of the embeddings .* found 'polarizable'"),
+    (setting(embedding="mechanical", cutoff=1.0), "A cutoff of the embedding was given, but the embedding is 'mechanical'"),
+    (setting(boundary="Z1"), "'Z1' deletes charges"),
+    (setting(boundary="RCD2"), "Expected one of the boundary schemes"),
+    (setting(charges="esp"), "Expected the charges 'auto', 'forcefield', 'mulliken' or a list, found 'esp'"),
+    (setting(charges=[0.1, 0.2]), "Expected 3 charges, one for each QM atom, found 2"),
+    (setting(charges=[0.1, 0.2, 0.3]), "given charges add up to 0.6000 e"),
+    (setting(charges="mulliken"), "Mulliken charges .* there are none. Pass positions="),
+    (setting(switchingDistance=0.5), "switching distance was given without a cutoff"),
+    (setting(switchingDistance=0.9, cutoff=0.8), "switching distance must be between 0 and the cutoff"),
 ]
 
 
@@ -142,7 +154,7 @@ def make(model):
     [
         (
             "wrong_species",
-            r"Expected a model for the elements \[8, 1, 1\] of qmAtoms, in this order, found one for \[1, 8, 1\]",
+            r"Expected a model for the elements \[8, 1, 1\] of qmAtoms and link hydrogens, in this order, found one for \[1, 8, 1\]",
         ),
         ("other_count", r"elements \[8, 1, 1\] .* found one for \[8, 1\]"),
         ("charged", "charge 0 and multiplicity 1, found one for 1 and 2"),

@@ -164,8 +164,7 @@ def test_four_site_water_as_qm():
     topology, mm = water_system(NUM, "tip4pew.xml")
     with pytest.raises(ValueError, match=r"QM atom 3 \(M\) has no element"):
         createQMMMSystem(topology, mm, range(4))
-    # Leaving the M site out leaves its charge out.
-    with pytest.raises(ValueError, match="add up to 1.0484 e, but the charge of the QM region is 0 e"):
+    with pytest.raises(ValueError, match=r"Particle 3 \(M of HOH\) is a virtual site that depends on QM atoms"):
         createQMMMSystem(topology, mm, range(3))
 
 

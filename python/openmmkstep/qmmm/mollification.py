@@ -11,7 +11,7 @@ from openmm import app, unit
 
 from .._units import KELVIN, NANOMETER, RADIAN, strip
 from ..forces import XtbForce, cast
-from .system import CORRECTOR_GROUP
+from .terms import CORRECTOR_GROUP
 
 _STEP = 0.0005  # ps
 _SAMPLE_STEPS = 8

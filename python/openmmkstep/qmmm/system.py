@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
-import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import openmm
 from openmm import app, unit
@@ -12,37 +14,28 @@ from openmm import app, unit
 from .._units import CHARGE
 from ..contract import readContract
 from ..forces import KStepModelForce, XtbForce
+from ..region_force import QMRegionForce
+from .boundary import boundaryCharges, moveLeftoverCharge
+from .box import chooseCutoff
+from .charges import givenCharges, mullikenCharges
+from .cuts import Cut, cutWarnings, findCuts
+from .graph import atomsWithin, neighbourLists
+from .groups import embeddingGroups
+from .terms import CORRECTOR_GROUP, MODEL_GROUP, excludeQMPairs, withoutQMTerms
 
-CORRECTOR_GROUP = 1
-MODEL_GROUP = 2
 HARDNESS_ELEMENT = {"GFN1-xTB": 2, "GFN2-xTB": 10}
 """The uniform element of the embedding charges: helium or neon, whose hardness makes them nearly point-like."""
+EMBEDDINGS = ("electrostatic", "mechanical", "none")
 
-_CHARGE_TOLERANCE = 1e-4
-_BONDED = (
-    "HarmonicBondForce",
-    "HarmonicAngleForce",
-    "PeriodicTorsionForce",
-    "RBTorsionForce",
-    "CMAPTorsionForce",
-    "CustomBondForce",
-    "CustomAngleForce",
-    "CustomTorsionForce",
-)
-_KEPT = (
-    "CMMotionRemover",
-    "AndersenThermostat",
-    "CustomExternalForce",
-    "CustomCentroidBondForce",
-    "CustomCVForce",
-    "RMSDForce",
-)
-_REFUSED = {
-    "GBSAOBCForce": "implicit solvent would have to be solved together with the QM density",
-    "CustomGBForce": "implicit solvent would have to be solved together with the QM density",
-    "DrudeForce": "polarizable force fields would have to be solved together with the QM density",
-    "AmoebaMultipoleForce": "polarizable force fields would have to be solved together with the QM density",
-}
+_ROUNDING = 0.01  # e
+"""Charges of ligands, given with few digits, may add up to that much less or more; it is spread over the QM atoms."""
+_PERIODIC = (openmm.NonbondedForce.PME, openmm.NonbondedForce.Ewald, openmm.NonbondedForce.LJPME)
+_NEAR_BONDS = 3
+"""Exceptions reach this far, so the groups of these atoms are always seen."""
+
+
+class QMMMWarning(UserWarning):
+    """Something about a QM/MM set-up that works but deserves care."""
 
 
 def createQMMMSystem(
@@ -54,39 +47,68 @@ def createQMMMSystem(
     multiplicity: int = 1,
     embedding: str = "electrostatic",
     model: str | os.PathLike | None = None,
+    *,
+    cutoff=None,
+    switchingDistance=None,
+    boundary: str = "rcd",
+    charges: str | Sequence = "auto",
+    positions=None,
 ) -> openmm.System:
-    """Make a QM/MM System from a force-field one, for non-periodic systems without bonds between the regions.
+    """Make a QM/MM System from a force-field one.
 
-    The QM atoms lose their bonded terms, constraints and nonbonded interactions with each other. Their
-    Lennard-Jones and fixed-charge Coulomb interactions with the MM atoms stay in the NonbondedForce. An XtbForce in
-    force group 1 adds E_xTB in the field of all MM charges minus that Coulomb interaction. The result holds the true
-    Hamiltonian for any integrator. With a model, a KStepModelForce in group 2 stands in for the XtbForce where the
-    energy of group 1 is not asked for.
+    The QM atoms lose their bonded terms, constraints and nonbonded interactions with each other. Their Lennard-Jones and
+    fixed-charge Coulomb interactions with the MM atoms stay in the NonbondedForce, with PME where it has that. An XtbForce
+    in force group 1 adds E_xTB in the field of the MM charges minus that Coulomb interaction, so that the long range is
+    the force field's and the difference between xTB and fixed charges is what a cutoff acts on. The result holds the true
+    Hamiltonian for any integrator. With a model, a KStepModelForce in group 2 stands in for the XtbForce where the energy
+    of group 1 is not asked for.
 
-    Terms of a CustomBondForce, CustomAngleForce or CustomTorsionForce among QM atoms count as force field and are
-    removed: add restraints on QM atoms to the result, not to ``mmSystem``.
+    Where bonds are cut, link hydrogens saturate the QM region; bond terms among QM atoms, angles with two or more and
+    torsions with three or more of them go, the bond term of a cut bond stays. Terms of custom bonded forces count as
+    force field: add restraints on QM atoms to the result, not to ``mmSystem``.
+
+    describe() prints what was made.
 
     Parameters
     ----------
     topology : Topology
         says which elements and bonds there are
     mmSystem : System
-        the whole system by force field; it is not changed
+        the whole system by force field; it is not changed. Its NonbondedForce uses NoCutoff, or PME, Ewald or LJPME
     qmAtoms : iterable of int
-        indices of the QM atoms: whole molecules. Their order is that of the model's atoms
+        indices of the QM atoms, in the order of the model's atoms. If there are none the result is a copy of ``mmSystem``
     method : str
-        'GFN1-xTB', 'GFN2-xTB'
+        'GFN1-xTB', 'GFN2-xTB', or 'GFN-FF' without electrostatic embedding
     charge, multiplicity : int
-        of the QM region
+        of the QM region, link hydrogens included
     embedding : str
-        'electrostatic': MM charges polarize the QM region
+        'electrostatic': MM charges polarize the QM region. 'mechanical': the regions interact by the force field alone.
+        'none': by its Lennard-Jones interaction alone
     model : str or path, optional
-        a k-step model file (see saveModel()) for the same atoms
+        a k-step model file (see saveModel()) for the same atoms; species of link hydrogens come last
+    cutoff : float or Quantity, optional
+        distance (nm) from the QM atoms beyond which MM groups do not polarize them. Default: none if not periodic, else
+        1.2 if the box allows it, or 1.0
+    switchingDistance : float or Quantity, optional
+        where switching off begins (nm). Default: 0.2 less than the cutoff
+    boundary : str
+        what xTB sees of the MM hosts' charges: 'rcd', 'charge-shift' or 'none', see boundaryCharges()
+    charges : str or sequence
+        fixed charges of the QM atoms in the NonbondedForce: 'forcefield'; 'mulliken', the mean of a short run that starts
+        at ``positions``; a list (e); 'auto' is 'forcefield' for a neutral QM region with force-field charges, else
+        'mulliken'
+    positions : array or Quantity, optional
+        of all particles (nm). Needed for Mulliken charges; used to check the box
 
     Returns
     -------
     System
         a new System
+
+    Warns
+    -----
+    QMMMWarning
+        For cuts that deserve care, and for what makes a result worse than it could be.
 
     Raises
     ------
@@ -94,53 +116,137 @@ def createQMMMSystem(
         If the input does not allow this; the message says what was expected, what was found and what to do.
     """
     qm = [int(i) for i in qmAtoms]
-    atoms = list(topology.atoms())
     _check_region(topology, mmSystem, qm)
-    if embedding != "electrostatic":
-        raise ValueError(
-            f"Expected the embedding 'electrostatic', found {embedding!r}; no other is available in this version."
-        )
-    if method not in HARDNESS_ELEMENT:
-        raise ValueError(
-            f"Expected one of the methods {', '.join(HARDNESS_ELEMENT)} for electrostatic embedding, found {method!r}."
-        )
-    numbers = [atoms[i].element.atomic_number for i in qm]
+    if not qm:
+        _warn("qmAtoms is empty: the result is the force-field System as it is.")
+        return copy.deepcopy(mmSystem)
+    _check_method(method, embedding)
     nonbonded = _find_nonbonded(mmSystem)
-    fixed = [nonbonded.getParticleParameters(i)[0].value_in_unit(CHARGE) for i in qm]
-    total = round(sum(fixed), 4) + 0.0  # the sum of -0.0 and 0.0 is 0.0
-    if abs(total - charge) > _CHARGE_TOLERANCE:
-        raise ValueError(
-            f"The force-field charges of the QM atoms add up to {total:.4f} e, but the charge of the QM region is {charge} e; "
-            "they must be equal. Check the charge and that qmAtoms holds whole molecules."
-        )
+    cuts = findCuts(topology, qm)
+    _check_electrons(topology, qm, cuts, charge, multiplicity)
+    for sentence in cutWarnings(topology, qm, cuts):
+        _warn(sentence)
+    atoms = list(topology.atoms())
     if model is not None:
-        _check_model(model, numbers, charge, multiplicity, HARDNESS_ELEMENT[method])
+        numbers = [atoms[i].element.atomic_number for i in qm] + [1] * len(cuts)
+        _check_model(model, numbers, method, charge, multiplicity, embedding)
+    periodic = nonbonded.getNonbondedMethod() in _PERIODIC
+    if embedding == "electrostatic":
+        cutoff, switchingDistance = chooseCutoff(mmSystem, qm, periodic, positions, cutoff, switchingDistance)
+    elif cutoff is not None or switchingDistance is not None:
+        raise ValueError(f"A cutoff of the embedding was given, but the embedding is {embedding!r}; leave it out.")
 
-    system = _without_qm_terms(mmSystem, set(qm))
-    _exclude_qm_pairs(system, qm)
-    try:
-        xtb = XtbForce(method, qm, numbers, charge, multiplicity)
-    except openmm.OpenMMException as e:
-        raise ValueError(str(e)) from e
-    xtb.setForceGroup(CORRECTOR_GROUP)
-    forces = [xtb]
-    if model is not None:
-        standIn = KStepModelForce(model, qm)
-        standIn.setForceGroup(MODEL_GROUP)
-        standIn.setCorrectorForceGroup(CORRECTOR_GROUP)
-        forces.append(standIn)
-    sees_charges = [xtb] + [f for f in forces[1:] if "phi" in readContract(model).inputs]
-    region = set(qm)
-    for force in sees_charges:
-        for j in range(system.getNumParticles()):
-            q = nonbonded.getParticleParameters(j)[0]
-            if j not in region and q != 0 * CHARGE:
-                force.addEmbeddingCharge(j, q, HARDNESS_ELEMENT[method])
-        for a, q in enumerate(fixed):
-            force.setFixedCharge(a, q)
-    for force in forces:
-        system.addForce(force)
-    return system
+    neighbours = neighbourLists(topology)
+    base = withoutQMTerms(mmSystem, neighbours, set(qm))
+    excludeQMPairs(base, _find_nonbonded(base), qm, neighbours)
+    setup = _Setup(
+        topology,
+        neighbours,
+        qm,
+        cuts,
+        method,
+        charge,
+        multiplicity,
+        embedding,
+        boundary,
+        periodic,
+        cutoff,
+        switchingDistance,
+    )
+    fixed = _force_field_charges(topology, nonbonded, set(qm), cuts)
+    if isinstance(charges, str):
+        kind = _kind_of_charges(charges, sum(fixed[i] for i in qm), charge, any(fixed[i] for i in qm), positions)
+        rounding = (charge - sum(fixed[i] for i in qm)) / len(qm)
+        chosen = [fixed[i] + rounding for i in qm]
+        if kind == "mulliken":
+            chosen = mullikenCharges(
+                topology, qm, cuts, charge, positions, lambda values: setup.build(base, fixed, values, None)
+            )
+    else:
+        chosen = givenCharges(charges, len(qm), charge)
+    return setup.build(base, fixed, chosen, model)
+
+
+@dataclass
+class _Setup:
+    """All that is settled before the charges are."""
+
+    topology: app.Topology
+    neighbours: list[list[int]]
+    qm: list[int]
+    cuts: list[Cut]
+    method: str
+    charge: int
+    multiplicity: int
+    embedding: str
+    boundary: str
+    periodic: bool
+    cutoff: float | None
+    switchingDistance: float | None
+
+    def build(
+        self, base: openmm.System, fixed: Sequence[float], qm_charges: Sequence[float], model: str | os.PathLike | None
+    ) -> openmm.System:
+        """The QM/MM System from one without the QM region's terms, all fixed charges, and those of the QM atoms."""
+        system = copy.deepcopy(base)
+        charges = list(fixed)
+        for i, q in zip(self.qm, qm_charges, strict=True):
+            charges[i] = q if self.embedding != "none" else 0.0
+        nonbonded = _find_nonbonded(system)
+        _set_charges(nonbonded, charges)
+        forces = [self._corrector()]
+        if model is not None:
+            forces.append(KStepModelForce(model, self.qm))
+            forces[1].setForceGroup(MODEL_GROUP)
+            forces[1].setCorrectorForceGroup(CORRECTOR_GROUP)
+        sees_charges = forces[:1] + [f for f in forces[1:] if "phi" in readContract(model).inputs]
+        for force in forces:
+            for cut in self.cuts:
+                force.addLinkAtom(*cut)
+            force.setUsesPeriodicBoundaryConditions(self.periodic)
+            if self.embedding == "electrostatic" and force in sees_charges:
+                self._embed(force, nonbonded, charges)
+            system.addForce(force)
+        return system
+
+    def _corrector(self) -> XtbForce:
+        atoms = list(self.topology.atoms())
+        numbers = [atoms[i].element.atomic_number for i in self.qm]
+        try:
+            xtb = XtbForce(self.method, self.qm, numbers, self.charge, self.multiplicity)
+        except openmm.OpenMMException as e:
+            raise ValueError(str(e)) from e
+        xtb.setForceGroup(CORRECTOR_GROUP)
+        return xtb
+
+    def _embed(self, force: QMRegionForce, nonbonded: openmm.NonbondedForce, charges: Sequence[float]) -> None:
+        """Tell a force the charges around the QM region, exactly as the NonbondedForce holds them."""
+        region, number = set(self.qm), HARDNESS_ELEMENT[self.method]
+        exceptions = []
+        for i in range(nonbonded.getNumExceptions()):
+            p1, p2, product, _, _ = nonbonded.getExceptionParameters(i)
+            if (p1 in region) != (p2 in region):
+                exceptions.append((p1, p2, product) if p1 in region else (p2, p1, product))
+        needed = {mm for _, mm, _ in exceptions}
+        for j, q in enumerate(charges):
+            if j not in region and (q != 0 or j in needed):
+                force.addEmbeddingCharge(j, q, number)
+        for a, i in enumerate(self.qm):
+            force.setFixedCharge(a, charges[i])
+        for exception in exceptions:
+            force.addException(*exception)
+        for virtual in boundaryCharges(self.boundary, self.neighbours, charges, region, self.cuts):
+            force.addVirtualCharge(*virtual, number)
+        if self.periodic or self.cutoff is not None:
+            near = atomsWithin(self.neighbours, [c.qm for c in self.cuts], _NEAR_BONDS) - region
+            for group in embeddingGroups(self.topology, charges, self.qm, near):
+                force.addEmbeddingGroup(*group)
+            force.setCutoffDistance(self.cutoff)
+            force.setSwitchingDistance(self.switchingDistance)
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, QMMMWarning, stacklevel=3)
 
 
 def _check_region(topology: app.Topology, system: openmm.System, qm: list[int]) -> None:
@@ -149,11 +255,9 @@ def _check_region(topology: app.Topology, system: openmm.System, qm: list[int]) 
         raise ValueError(
             f"The topology has {num} atoms but the System has {system.getNumParticles()} particles; they must be of the same system."
         )
-    if not qm:
-        raise ValueError("qmAtoms is empty: expected the indices of the QM atoms.")
     if len(set(qm)) != len(qm):
         raise ValueError("An atom occurs twice in qmAtoms.")
-    if min(qm) < 0 or max(qm) >= num:
+    if qm and (min(qm) < 0 or max(qm) >= num):
         raise ValueError(f"qmAtoms must be indices from 0 to {num - 1}, found {min(qm)} to {max(qm)}.")
     atoms = list(topology.atoms())
     for i in qm:
@@ -164,15 +268,35 @@ def _check_region(topology: app.Topology, system: openmm.System, qm: list[int]) 
         if system.isVirtualSite(i):
             raise ValueError(f"QM atom {i} ({atoms[i].name}) is a virtual site, which cannot be in the QM region.")
     region = set(qm)
-    for bond in topology.bonds():
-        a, b = bond.atom1.index, bond.atom2.index
-        if (a in region) != (b in region):
-            raise ValueError(
-                f"The bond between atoms {a} and {b} crosses the border of the QM region. Cuts through bonds are not available in this version: put whole molecules into qmAtoms."
-            )
-    if system.usesPeriodicBoundaryConditions():
+    for i in range(num):
+        if system.isVirtualSite(i):
+            site = system.getVirtualSite(i)
+            if any(site.getParticle(k) in region for k in range(site.getNumParticles())):
+                raise ValueError(
+                    f"Particle {i} ({atoms[i].name} of {atoms[i].residue.name}) is a virtual site that depends on QM atoms, "
+                    "which have no such sites. Use a force field without virtual sites for this molecule, such as three-site water."
+                )
+
+
+def _check_method(method: str, embedding: str) -> None:
+    if embedding not in EMBEDDINGS:
+        raise ValueError(f"Expected one of the embeddings {', '.join(EMBEDDINGS)}, found {embedding!r}.")
+    if method not in HARDNESS_ELEMENT and (method != "GFN-FF" or embedding == "electrostatic"):
         raise ValueError(
-            "The System is periodic. Only non-periodic systems (nonbondedMethod=NoCutoff, such as a droplet) are available in this version."
+            f"Expected one of the methods {', '.join(HARDNESS_ELEMENT)} for electrostatic embedding (GFN-FF too for the "
+            f"others), found {method!r}."
+        )
+
+
+def _check_electrons(topology: app.Topology, qm: list[int], cuts: list[Cut], charge: int, multiplicity: int) -> None:
+    atoms = list(topology.atoms())
+    electrons = sum(atoms[i].element.atomic_number for i in qm) + len(cuts) - charge
+    unpaired = multiplicity - 1
+    if unpaired < 0 or electrons < unpaired or (electrons - unpaired) % 2:
+        links = f" with {len(cuts)} link hydrogens" if cuts else ""
+        raise ValueError(
+            f"{electrons} electrons (the QM region{links} and charge {charge}) cannot have multiplicity {multiplicity}. "
+            "Check the charge, the multiplicity and whether hydrogens are missing."
         )
 
 
@@ -181,9 +305,10 @@ def _find_nonbonded(system: openmm.System) -> openmm.NonbondedForce:
     if len(found) != 1:
         raise ValueError(f"Expected one NonbondedForce in the System, found {len(found)}.")
     force = found[0]
-    if force.getNonbondedMethod() != openmm.NonbondedForce.NoCutoff:
+    if force.getNonbondedMethod() not in (openmm.NonbondedForce.NoCutoff, *_PERIODIC):
         raise ValueError(
-            "The NonbondedForce uses a cutoff, which would not agree with the embedding; create the System with nonbondedMethod=NoCutoff."
+            "The NonbondedForce uses a cutoff for the Coulomb interaction, which would not agree with the embedding. Create "
+            "the System with nonbondedMethod=PME, or NoCutoff if it is not periodic."
         )
     if force.getNumParticleParameterOffsets() or force.getNumExceptionParameterOffsets():
         raise ValueError(
@@ -192,85 +317,70 @@ def _find_nonbonded(system: openmm.System) -> openmm.NonbondedForce:
     return force
 
 
-def _check_model(model, numbers: list[int], charge: int, multiplicity: int, hardness: int) -> None:
+def _check_model(model, numbers: list[int], method: str, charge: int, multiplicity: int, embedding: str) -> None:
     contract = readContract(model)
     if contract.kind != "potential":
         raise ValueError(f"Expected a model of kind 'potential', found {contract.kind!r} in '{model}'.")
     if list(contract.species) != numbers:
         raise ValueError(
-            f"Expected a model for the elements {numbers} of qmAtoms, in this order, found one for {list(contract.species)} in '{model}'."
+            f"Expected a model for the elements {numbers} of qmAtoms and link hydrogens, in this order, found one for {list(contract.species)} in '{model}'."
         )
     if (contract.charge, contract.multiplicity) != (charge, multiplicity):
         raise ValueError(
             f"Expected a model for charge {charge} and multiplicity {multiplicity}, found one for {contract.charge} and {contract.multiplicity} in '{model}'."
         )
-    if "phi" in contract.inputs and contract.hardnessElement != hardness:
+    if (
+        embedding == "electrostatic"
+        and "phi" in contract.inputs
+        and contract.hardnessElement != HARDNESS_ELEMENT[method]
+    ):
         raise ValueError(
-            f"Expected a model that was trained with the hardness element {hardness}, found {contract.hardnessElement} in '{model}'."
+            f"Expected a model that was trained with the hardness element {HARDNESS_ELEMENT[method]}, found {contract.hardnessElement} in '{model}'."
         )
 
 
-def _particles_of(term: ET.Element) -> list[int]:
-    """The particles of a bonded term in OpenMM's XML: attributes p1, p2..., or a1..a4 and b1..b4 of CMAP."""
-    return [int(v) for k, v in term.attrib.items() if len(k) == 2 and k[0] in "pab" and k[1].isdigit()]
+def _force_field_charges(
+    topology: app.Topology, nonbonded: openmm.NonbondedForce, qm: set[int], cuts: list[Cut]
+) -> list[float]:
+    """The charges (e) of all particles, after what a cut leaves over has been moved."""
+    charges = [nonbonded.getParticleParameters(i)[0].value_in_unit(CHARGE) for i in range(nonbonded.getNumParticles())]
+    for mm, inner, moved in moveLeftoverCharge(topology, charges, qm, cuts):
+        charges[mm] -= moved
+        charges[inner] += moved
+    return charges
 
 
-def _without_qm_terms(mmSystem: openmm.System, qm: set[int]) -> openmm.System:
-    """A copy of the System without constraints and bonded terms among QM atoms.
-
-    OpenMM's forces cannot lose terms, so this works on the XML, which holds every number exactly.
-    """
-    root = ET.fromstring(openmm.XmlSerializer.serialize(mmSystem))
-    lists = [(root.find("Constraints"), "constraint")]
-    for force in root.find("Forces"):
-        kind = force.get("type")
-        name = force.get("name") or kind
-        if int(force.get("forceGroup", 0)) in (CORRECTOR_GROUP, MODEL_GROUP):
-            raise ValueError(
-                f"{name} is in force group {force.get('forceGroup')}; groups {CORRECTOR_GROUP} and {MODEL_GROUP} are for the corrector and the model. Move it with setForceGroup()."
-            )
-        if kind in _BONDED:
-            lists += [(child, name) for child in force if child.tag in ("Bonds", "Angles", "Torsions")]
-        elif kind in _REFUSED:
-            raise ValueError(
-                f"{name} cannot be part of a QM/MM System: {_REFUSED[kind]}. Use a fixed-charge force field and explicit solvent."
-            )
-        elif kind not in ("NonbondedForce", "CustomNonbondedForce", *_KEPT):
-            raise ValueError(
-                f"createQMMMSystem does not know what to do with a {kind}. Remove it from mmSystem; if it is a bias or restraint, add it to the result."
-            )
-    for terms, name in lists:
-        for term in list(terms):
-            inside = [p in qm for p in _particles_of(term)]
-            if all(inside):
-                terms.remove(term)
-            elif any(inside) and name == "constraint":
-                raise ValueError(
-                    f"A constraint connects QM and MM atoms ({_particles_of(term)}); put whole molecules into qmAtoms."
-                )
-            elif any(inside):
-                raise ValueError(
-                    f"A term of {name} connects QM and MM atoms ({_particles_of(term)}); put whole molecules into qmAtoms."
-                )
-    return openmm.XmlSerializer.deserialize(ET.tostring(root, encoding="unicode"))
+def _kind_of_charges(kind: str, total: float, charge: int, has_charges: bool, positions) -> str:
+    if kind not in ("auto", "forcefield", "mulliken"):
+        raise ValueError(f"Expected the charges 'auto', 'forcefield', 'mulliken' or a list, found {kind!r}.")
+    # An unparametrised molecule has zeros; anything else that does not add up is a mistake somewhere.
+    if kind != "mulliken" and (has_charges or kind == "forcefield") and abs(total - charge) > _ROUNDING:
+        raise ValueError(
+            f"The force-field charges of the QM atoms add up to {round(total, 4) + 0.0:.4f} e, but the charge of the QM "
+            f"region is {charge} e; they must be equal. Check the charge, the protonation, and that qmAtoms holds whole "
+            "molecules or cuts through C-C bonds."
+        )
+    if kind == "auto":
+        kind = "forcefield" if has_charges and charge == 0 else "mulliken"
+    if kind == "mulliken" and positions is None:
+        raise ValueError(
+            "Mulliken charges (the default for a QM region that is charged or has no force-field charges) are computed from "
+            "positions, but there are none. Pass positions=, or choose charges='forcefield' or a list of charges."
+        )
+    return kind
 
 
-def _exclude_qm_pairs(system: openmm.System, qm: list[int]) -> None:
-    region = set(qm)
-    nonbonded = _find_nonbonded(system)
+def _set_charges(nonbonded: openmm.NonbondedForce, charges: Sequence[float]) -> None:
+    """Change charges, and with them the charge products of 1-4 exceptions."""
+    old = []
+    for i, q in enumerate(charges):
+        q_old, sigma, epsilon = nonbonded.getParticleParameters(i)
+        old.append(q_old.value_in_unit(CHARGE))
+        if q != old[i]:
+            nonbonded.setParticleParameters(i, q, sigma, epsilon)
     for i in range(nonbonded.getNumExceptions()):
-        p1, p2, product, _, epsilon = nonbonded.getExceptionParameters(i)
-        if (p1 in region) != (p2 in region):
-            raise ValueError(
-                f"The NonbondedForce has an exception between QM and MM atoms ({p1}, {p2}), which the embedding does not know of; put whole molecules into qmAtoms."
-            )
-    for n, i in enumerate(qm):
-        for j in qm[:n]:
-            nonbonded.addException(i, j, 0, 0.1 * unit.nanometer, 0, True)
-    for force in system.getForces():
-        if isinstance(force, openmm.CustomNonbondedForce):
-            excluded = {tuple(sorted(force.getExclusionParticles(i))) for i in range(force.getNumExclusions())}
-            for n, i in enumerate(qm):
-                for j in qm[:n]:
-                    if tuple(sorted((i, j))) not in excluded:
-                        force.addExclusion(i, j)
+        p1, p2, product, sigma, epsilon = nonbonded.getExceptionParameters(i)
+        before = old[p1] * old[p2]
+        if (charges[p1] != old[p1] or charges[p2] != old[p2]) and before != 0:
+            scaled = product.value_in_unit(unit.elementary_charge**2) * (charges[p1] * charges[p2] / before)
+            nonbonded.setExceptionParameters(i, p1, p2, scaled, sigma, epsilon)

@@ -102,6 +102,7 @@ private:
     };
     struct VirtualCharge {
         std::vector<int> particles, qm; // of the System; index in the QM region or -1
+        std::vector<int> image, place;  // of the group that is not switched, or -1; place in the group
         std::vector<double> weights;
         double charge;
         int atomicNumber;
@@ -125,12 +126,16 @@ private:
     void locateQMRegion(const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box, Geometry& geometry) const;
     void findCharges(const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box, Geometry& geometry);
     void checkFinite(const Geometry& geometry) const;
-    OpenMM::Vec3 locateParent(int particle, int qm, const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box, const Geometry& geometry) const;
+    OpenMM::Vec3 locateVirtualCharge(const VirtualCharge& charge, const std::vector<OpenMM::Vec3>& positions, const Geometry& geometry) const;
     void prepareCharges();
     void addForcesOfPoint(int first, int qm, double d2, double scale);
     bool isPeriodic, hasFixedCharges, hasPositions;
-    std::vector<int> qmParticles, chargeParticles, chargeNumbers, ungrouped, unswitchedImage;
-    std::vector<std::vector<int> > chargesOfGroup;
+    struct GroupCharge {
+        int charge, place; // index of the embedding charge; place of its particle in the group
+    };
+    std::vector<int> qmParticles, chargeParticles, chargeNumbers, ungrouped;
+    std::vector<std::vector<GroupCharge> > chargesOfGroup;
+    std::vector<std::vector<OpenMM::Vec3> > located; // particles of the groups that are not switched, and one to work with
     std::vector<double> fixedCharges, charges;
     std::vector<LinkAtom> linkAtoms;
     std::vector<VirtualCharge> virtualCharges;

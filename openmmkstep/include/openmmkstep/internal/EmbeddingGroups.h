@@ -17,18 +17,10 @@ public:
     /** A group that is seen. */
     struct Image {
         int group;
-        /** Position of the particle relative to which the group is made whole, as given. */
-        OpenMM::Vec3 reference;
-        /** The same particle in the image that is seen. */
-        OpenMM::Vec3 imageReference;
         /** Center of the group in the image that is seen. */
         OpenMM::Vec3 center;
         /** The switching factor S_g. */
         double factor;
-        /** Where a particle of the group is in the image that is seen. */
-        OpenMM::Vec3 locate(const OpenMM::Vec3& position, const PeriodicBox& box) const {
-            return imageReference+box.getImage(position-reference);
-        }
     };
     /**
      * @throws OpenMMException if a particle does not exist, is in the QM region or in two groups, or if cutoff and groups
@@ -48,6 +40,12 @@ public:
     int getGroup(int particle) const {
         return groupOf[particle];
     }
+    /**
+     * Find where the particles of a group are in the image that is seen, whole: each is in the image nearest to the one
+     * before it, since a long molecule may reach over half the box.
+     */
+    void locateParticles(const Image& image, const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box,
+                         std::vector<OpenMM::Vec3>& located) const;
     /** The distance beyond which nothing that is switched is seen, in nm. */
     double getCutoff() const {
         return cutoff;
