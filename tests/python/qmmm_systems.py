@@ -119,7 +119,7 @@ def new_context(system: openmm.System, x: np.ndarray, platform: str = "Reference
     system = copy.deepcopy(system)
     for force in map(cast, system.getForces()):
         if isinstance(force, XtbForce):
-            force.setAccuracy(0.01)
+            force.setAccuracy(0.001)
     integrator = openmm.VerletIntegrator(0.0005)
     context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName(platform))
     context.setPositions(x)

@@ -1,9 +1,8 @@
 """Periodic embedding: energies by the independent reference, forces by differences, identities.
 
 Energies carry the error of OpenMM's Ewald sum or mesh against the reference's, 2e-4 kJ/mol at most
-(test_qmmm_reference.py); what the QM region adds (group 1) is compared to 1e-6 kJ/mol, xTB's SCF at accuracy 0.01.
+(test_qmmm_reference.py); what the QM region adds (group 1) is compared to 1e-6 kJ/mol, xTB's SCF at accuracy 0.001.
 """
-
 
 import generate
 import numpy as np
@@ -157,23 +156,31 @@ def test_forces_are_minus_the_gradient(kind, tmp_path):
         assert np.abs(forces[kinds["switched"]]).max() > 1
         if groups == CORRECTOR:
             assert np.abs(forces[kinds["outside"]]).max() == 0
-            np.testing.assert_allclose(forces.sum(axis=0), 0, atol=FORCE_TOLERANCE)
+            # What acts on a virtual site has been passed on to its atoms.
+            real = [i for i in range(len(x)) if not system.isVirtualSite(i)]
+            np.testing.assert_allclose(forces[real].sum(axis=0), 0, atol=FORCE_TOLERANCE)
 
 
 @pytest.mark.parametrize("box", BOXES)
 @pytest.mark.parametrize("qm", [QM, [0, 1, 2, 15, 16, 17]], ids=["one", "two"])
 def test_images_do_not_matter(box, qm):
     """The same energy and forces after a translation of all, and with each molecule at another image."""
-    topology, _, system, x = make(box=box, qm=qm)
-    groups = CORRECTOR if box == "tilted" else -1
+    # The second QM molecule makes the region wider.
+    radii = RADII if len(qm) == 3 else {"switchingDistance": 0.40, "cutoff": 0.65}
+    topology, _, system, x = make(box=box, qm=qm, radii=radii)
     context = new_context(system, x)
-    energy, forces = energy_forces(context, groups)
+    before = {groups: energy_forces(context, {groups}) for groups in (1, 0)}
     for seed in range(3):
         rng = np.random.default_rng(seed)
         context.setPositions(wrapped_at_random(topology, x, BOXES[box], seed) + rng.uniform(-4, 4, 3))
-        energy2, forces2 = energy_forces(context, groups)
-        assert energy2 == pytest.approx(energy, abs=1e-6 if box == "tilted" else ENERGY_TOLERANCE)
-        np.testing.assert_allclose(forces2, forces, atol=FORCE_TOLERANCE, rtol=0)
+        energy, forces = energy_forces(context, CORRECTOR)
+        assert energy == pytest.approx(before[1][0], abs=REGION_TOLERANCE)
+        np.testing.assert_allclose(forces, before[1][1], atol=FORCE_TOLERANCE, rtol=0)
+        if box != "tilted":
+            energy, forces = energy_forces(context, COMMON)
+            assert energy == pytest.approx(before[0][0], abs=ENERGY_TOLERANCE)
+            # A translation moves the atoms against the mesh of PME.
+            np.testing.assert_allclose(forces, before[0][1], atol=5e-3, rtol=0)
 
 
 def test_nothing_in_range_is_mechanical():
@@ -193,7 +200,7 @@ def test_nothing_in_range_is_mechanical():
 
 def test_empty_region_is_the_force_field():
     topology, mm, _ = water_box(6, "cubic")
-    with pytest.warns(UserWarning, match="no QM atoms"):
+    with pytest.warns(UserWarning, match="qmAtoms is empty"):
         system = createQMMMSystem(topology, mm, [])
     assert openmm.XmlSerializer.serialize(system) == openmm.XmlSerializer.serialize(mm)
 
@@ -211,15 +218,16 @@ def test_size_of_the_box_does_not_matter():
 
 
 def test_converges_with_the_radius():
-    """The fixed charges carry the long range: beyond 1 nm the QM region's own force has little to add."""
+    """The fixed charges carry the long range: what a cutoff leaves out gets small."""
     topology, mm, x = water_box(300, None, spacing=0.40)
     energies = []
-    for cutoff in (0.6, 0.9, 1.2, None):
+    for cutoff in (0.6, 1.0, 1.4, None):
         radii = {"cutoff": cutoff, "switchingDistance": cutoff - 0.2} if cutoff else {}
         energies.append(energy_of(new_context(createQMMMSystem(topology, mm, QM, **radii), x), CORRECTOR))
     errors = np.abs(np.array(energies[:-1]) - energies[-1])
     # The QM water's dipole by xTB differs from TIP3P's by about 0.05 e nm; that dipole's field on random dipoles.
-    assert errors[0] > errors[2] and errors[1] < 1.0 and errors[2] < 0.3
+    # 1.4, 1.1 and 0.18 kJ/mol at this structure, whose molecules are turned at random as no liquid's are.
+    assert errors[0] > errors[1] > errors[2] and errors[2] < 0.3
 
 
 @pytest.mark.parametrize("box", ["orthorhombic", "triclinic"])
@@ -259,9 +267,8 @@ def test_box_too_small():
     """Refused at the start with 5 % to spare; later only where it is broken, and a trial move is rejected."""
     topology, mm, x = water_box(40, "cubic")
     reach = np.linalg.norm(x[QM] - x[QM].mean(axis=0), axis=1).max()
-    with pytest.raises((ValueError, openmm.OpenMMException), match="box"):
-        system = createQMMMSystem(topology, mm, QM, cutoff=0.97 - reach, switchingDistance=0.7)
-        energy_of(new_context(system, x))
+    with pytest.raises(ValueError, match="box is too small for the embedding: at most 0.87 nm"):
+        createQMMMSystem(topology, mm, QM, cutoff=0.97 - reach, switchingDistance=0.7, positions=x)
     system = createQMMMSystem(topology, mm, QM, cutoff=0.94 - reach, switchingDistance=0.7)
     context = new_context(system, x)
     energy_of(context)

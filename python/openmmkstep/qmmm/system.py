@@ -193,6 +193,8 @@ class _Setup:
         for i, q in zip(self.qm, qm_charges, strict=True):
             charges[i] = q if self.embedding != "none" else 0.0
         nonbonded = _find_nonbonded(system)
+        # QM-QM pairs are exceptions, and two QM molecules may be given in different images.
+        nonbonded.setExceptionsUsePeriodicBoundaryConditions(self.periodic)
         _set_charges(nonbonded, charges)
         forces = [self._corrector()]
         if model is not None:
