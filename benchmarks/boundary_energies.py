@@ -1,6 +1,6 @@
 """The covalent boundary against all-QM: what RCD, charge shift and no correction of the MM host's charge do.
 
-    python benchmarks/boundary.py
+    python benchmarks/boundary_energies.py
 
 Capped residues of villin (ACE-X-NME), not periodic, at the all-QM minimum, GFN2-xTB with accuracy 0.01. 'delete' is what
 createQMMMSystem refuses (Z1): the host's charge taken away from the QM region; it is here to show why.
@@ -411,7 +411,7 @@ def main() -> None:
         "--snapshots", type=int, default=10, help="for the errors of forces and of cutoffs (default: 10)"
     )
     parser.add_argument("--waters", type=int, default=600, help="in the droplet (default: 600)")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/boundary.json"))
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/boundary_energies.json"))
     args = parser.parse_args()
     args.output.parent.mkdir(parents=True, exist_ok=True)
     peptides = {variant: protonated_peptide(variant) for variant in ("ASH", "LYS", "HIP")}

@@ -1,6 +1,6 @@
 """What a cut through bonds does to its surroundings: alanine dipeptide in water, cut, all QM, and plain MM.
 
-    python benchmarks/qmmm_boundary.py --picoseconds 10
+    python benchmarks/boundary_structure.py --picoseconds 10
 
 runs Langevin dynamics of the three at 300 K on one thread from the same start and compares the lengths of the two cut
 bonds (Q1-M1), the angles at either end (Q2-Q1-M1 and Q1-M1-M2), and for water the number of molecules and their
@@ -159,7 +159,7 @@ def plot(results: dict[str, dict], geometry: Geometry, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--picoseconds", type=float, default=10.0)
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "qmmm_boundary.json")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "boundary_structure.json")
     args = parser.parse_args()
     args.results.parent.mkdir(parents=True, exist_ok=True)
     cut, whole = SYSTEMS["alanine-cut"](), SYSTEMS["alanine"]()
