@@ -158,3 +158,20 @@ def test_polar_cut_is_warned_about(lysine):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make(lysine)
+
+
+@pytest.mark.parametrize("embedding", ["electrostatic", "mechanical", "none"])
+def test_deleting_the_host_charge_is_refused(lysine, embedding):
+    with pytest.raises(ValueError, match="'z1' deletes charges.*Use 'rcd', 'charge-shift' or 'none'"):
+        make(lysine, boundary="z1", embedding=embedding)
+
+
+def test_without_embedding_a_charged_region_needs_no_positions(lysine):
+    system = make(lysine, embedding="none", charges="auto")
+    assert xtb_of(system).getNumEmbeddingCharges() == 0
+
+
+@pytest.mark.parametrize("cutoff", [0, -1.0, float("nan")])
+def test_cutoff_must_be_positive(lysine, cutoff):
+    with pytest.raises(ValueError, match="must be positive, found .* leave the cutoff out"):
+        make(lysine, cutoff=cutoff)
