@@ -26,48 +26,16 @@ bool Embedding::Geometry::operator==(const Geometry& other) const {
     return areIdentical(qm, other.qm) && areIdentical(linkBonds, other.linkBonds) && areIdentical(mm, other.mm);
 }
 
-/**
- * Unwrap the QM region and place the link atoms.  The particles of a region that is small against the box are moved to
- * the images nearest to the first one; those of a larger one are each moved next to the nearest that is in place.
- */
+/** Bring the QM region into one piece and place the link atoms. */
 void Embedding::locateQMRegion(const vector<Vec3>& positions, const PeriodicBox& box, Geometry& geometry) const {
-    int n = qmParticles.size();
     vector<Vec3>& x = geometry.qm;
-    x.resize(n);
-    double farthest2 = 0;
-    for (int i = 0; i < n; i++) {
-        x[i] = positions[qmParticles[i]];
-        if (!isfinite(x[i][0]) || !isfinite(x[i][1]) || !isfinite(x[i][2]))
-            throw OpenMMException("The position of particle "+to_string(qmParticles[i])+" is NaN or infinite.");
-        if (box.isPeriodic()) {
-            Vec3 delta = box.getImage(x[i]-x[0]);
-            x[i] = x[0]+delta;
-            farthest2 = max(farthest2, delta.dot(delta));
-        }
+    x.clear();
+    for (int particle : qmParticles) {
+        x.push_back(positions[particle]);
+        if (!isfinite(x.back()[0]) || !isfinite(x.back()[1]) || !isfinite(x.back()[2]))
+            throw OpenMMException("The position of particle "+to_string(particle)+" is NaN or infinite.");
     }
-    if (box.isPeriodic() && farthest2 > 0.0625*box.getSmallestWidth()*box.getSmallestWidth()) {
-        vector<int> nearest(n, 0);
-        vector<bool> isPlaced(n, false);
-        vector<double> distance2(n, numeric_limits<double>::max());
-        for (int placed = 0, i = 0; placed < n; placed++) {
-            if (placed > 0) {
-                i = -1;
-                for (int j = 0; j < n; j++)
-                    if (!isPlaced[j] && (i == -1 || distance2[j] < distance2[i]))
-                        i = j;
-                x[i] = x[nearest[i]]+box.getImage(x[i]-x[nearest[i]]);
-            }
-            isPlaced[i] = true;
-            for (int j = 0; j < n; j++) {
-                Vec3 delta = box.getImage(x[j]-x[i]);
-                double r2 = delta.dot(delta);
-                if (!isPlaced[j] && r2 < distance2[j]) {
-                    distance2[j] = r2;
-                    nearest[j] = i;
-                }
-            }
-        }
-    }
+    box.makeWhole(x);
     geometry.linkBonds.clear();
     for (const LinkAtom& link : linkAtoms) {
         Vec3 bond = box.getImage(positions[link.particle]-x[link.qm]);

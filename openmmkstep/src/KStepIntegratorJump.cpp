@@ -2,6 +2,7 @@
 #include "openmmkstep/KStepKernels.h"
 #include "openmmkstep/QMRegionForce.h"
 #include "openmmkstep/internal/KStepModel.h"
+#include "openmmkstep/internal/PeriodicBox.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/System.h"
 #include "openmm/internal/ContextImpl.h"
@@ -188,6 +189,7 @@ void KStepIntegrator::jump() {
     kernel.randomizeJumpVelocities(*context, interval);
     vector<Vec3> positions, velocities, forces, displacements, velocityChanges;
     kernel.getJumpState(*context, positions, velocities, forces);
+    PeriodicBox::getBox(*context).makeWhole(positions); // the model knows no images, only displacements come back
     if (errorRecovery && jumpContract->isOutsideTrainingRegion(positions))
         throwOutsideRegion();
     jumpModel->computeJump(positions, velocities, forces, displacements, velocityChanges);

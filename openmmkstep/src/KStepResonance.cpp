@@ -1,6 +1,7 @@
 #include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/KStepKernels.h"
 #include "openmmkstep/XtbForce.h"
+#include "openmmkstep/internal/PeriodicBox.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/internal/ContextImpl.h"
 #include <algorithm>
@@ -58,13 +59,14 @@ void KStepIntegrator::findLightBonds() {
     }
     vector<Vec3> positions;
     context->getPositions(positions);
+    const PeriodicBox box = PeriodicBox::getBox(*context);
     for (auto& light : region) {
         if (!light.second)
             continue;
         LightBond bond = {light.first, -1, 0};
         double nearest = LONGEST_BOND;
         for (auto& heavy : region) {
-            Vec3 delta = positions[heavy.first]-positions[light.first];
+            Vec3 delta = box.getImage(positions[heavy.first]-positions[light.first]);
             double r = sqrt(delta.dot(delta));
             if (system.getParticleMass(heavy.first) > system.getParticleMass(light.first) && r < nearest) {
                 bond.heavy = heavy.first;
@@ -80,7 +82,7 @@ void KStepIntegrator::findLightBonds() {
     getKernel().saveState(*context);
     try {
         for (LightBond& bond : lightBonds) {
-            Vec3 u = positions[bond.light]-positions[bond.heavy];
+            Vec3 u = box.getImage(positions[bond.light]-positions[bond.heavy]);
             u /= sqrt(u.dot(u));
             double forceConstant = 0;
             for (int sign : {-1, 1}) {

@@ -104,9 +104,9 @@ void Mollification::checkSystem(const System& system) const {
     }
 }
 
-void Mollification::apply(vector<Vec3>& x) {
+void Mollification::apply(vector<Vec3>& x, const PeriodicBox& box) {
     for (BondState& bond : bonds) {
-        Vec3 delta = x[bond.moving]-x[bond.fixed];
+        Vec3 delta = box.getImage(x[bond.moving]-x[bond.fixed]);
         bond.distance = sqrt(delta.dot(delta));
         if (bond.distance < 1e-6)
             throw MollificationError("KStepIntegrator: the particles "+to_string(particles[bond.fixed])+" and "+to_string(particles[bond.moving])+" of a mollified bond are at the same place.");
@@ -116,8 +116,8 @@ void Mollification::apply(vector<Vec3>& x) {
             x[i] += shift;
     }
     for (AngleState& a : angles) {
-        Vec3 other = x[a.other]-x[a.centre];
-        a.arm = x[a.moving]-x[a.centre];
+        Vec3 other = box.getImage(x[a.other]-x[a.centre]);
+        a.arm = box.getImage(x[a.moving]-x[a.centre]);
         a.armLength = sqrt(a.arm.dot(a.arm));
         a.otherLength = sqrt(other.dot(other));
         a.axis = other/a.otherLength;
@@ -126,7 +126,7 @@ void Mollification::apply(vector<Vec3>& x) {
         if (a.otherLength < 1e-6 || a.height < STRAIGHT*a.armLength)
             throw MollificationError("KStepIntegrator: the particles "+to_string(particles[a.moving])+", "+to_string(particles[a.centre])+" and "+to_string(particles[a.other])+" of a mollified angle are in a straight line, so there is no plane to rotate in.  Leave this angle out of setMollifiedAngles(), or take another reference neighbour.");
         a.normal /= a.height;
-        x[a.moving] = x[a.centre]+(a.axis*a.cosine+a.normal*a.sine)*a.armLength;
+        x[a.moving] += (a.axis*a.cosine+a.normal*a.sine)*a.armLength-a.arm;
     }
 }
 

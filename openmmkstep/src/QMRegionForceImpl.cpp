@@ -24,16 +24,10 @@ double QMRegionForceImpl::calcForcesAndEnergy(ContextImpl& context, bool include
     return CustomCPPForceImpl::calcForcesAndEnergy(context, includeForces, includeEnergy, groups);
 }
 
-static PeriodicBox getBox(const ContextImpl& context) {
-    Vec3 a, b, c;
-    const_cast<ContextImpl&>(context).getPeriodicBoxVectors(a, b, c);
-    return PeriodicBox(a, b, c);
-}
-
 vector<Vec3> QMRegionForceImpl::locateQMAtoms(ContextImpl& context) const {
     vector<Vec3> positions;
     context.getPositions(positions);
-    return embedding->locateQMAtoms(positions, getBox(context));
+    return embedding->locateQMAtoms(positions, PeriodicBox::getBox(context));
 }
 
 /**
@@ -59,7 +53,7 @@ string QMRegionForceImpl::describeSmallBox(double half) const {
 double QMRegionForceImpl::computeForce(ContextImpl& context, const vector<Vec3>& positions, vector<Vec3>& forces) {
     // OpenMM's worker threads pass on nothing but OpenMMException.
     try {
-        const PeriodicBox box = getBox(context);
+        const PeriodicBox box = PeriodicBox::getBox(context);
         if (embedding->setPositions(positions, box))
             isResultValid = false;
         if (isTrial(box)) {

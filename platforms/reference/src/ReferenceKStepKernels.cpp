@@ -68,7 +68,7 @@ void ReferenceIntegrateKStepStepKernel::mollify(ContextImpl& context) {
     mollified.resize(particles.size());
     for (size_t i = 0; i < particles.size(); i++)
         mollified[i] = positions[particles[i]];
-    mollification->apply(mollified);
+    mollification->apply(mollified, PeriodicBox::getBox(context));
     truePositions = positions;
     for (size_t i = 0; i < particles.size(); i++)
         positions[particles[i]] = mollified[i];

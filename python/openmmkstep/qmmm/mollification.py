@@ -11,6 +11,8 @@ from openmm import app, unit
 
 from .._units import KELVIN, NANOMETER, RADIAN, strip
 from ..forces import XtbForce, cast
+from ._geometry import minimum_image
+from .box import box_vectors
 from .terms import CORRECTOR_GROUP
 
 _STEP = 0.0005  # ps
@@ -188,13 +190,15 @@ def _mean_geometry(system, positions, temperature, picoseconds, bonds, angles):
     fixed, moving = np.array(bonds).T
     hydrogen, centre, reference = np.array(angles, dtype=int).reshape(-1, 3).T
     samples = max(2, round(strip(picoseconds, unit.picosecond) / (_STEP * _SAMPLE_STEPS)))
+    box = box_vectors(system) if system.usesPeriodicBoundaryConditions() else None
     lengths, means, widest = np.zeros(len(bonds)), np.zeros(len(angles)), np.zeros(len(angles))
     for i in range(samples):
         integrator.step(_SAMPLE_STEPS)
         if i >= samples // 2:  # the first half equilibrates
             x = context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-            lengths += np.linalg.norm(x[moving] - x[fixed], axis=1)
-            arm, other = x[hydrogen] - x[centre], x[reference] - x[centre]
+            lengths += np.linalg.norm(minimum_image(x[moving] - x[fixed], box), axis=1)
+            arm = minimum_image(x[hydrogen] - x[centre], box)
+            other = minimum_image(x[reference] - x[centre], box)
             cosine = (arm * other).sum(axis=1) / np.linalg.norm(arm, axis=1) / np.linalg.norm(other, axis=1)
             found = np.arccos(np.clip(cosine, -1, 1))
             means += found

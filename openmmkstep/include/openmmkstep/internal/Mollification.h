@@ -5,6 +5,7 @@
 #include "openmm/System.h"
 #include "openmm/Vec3.h"
 #include "openmmkstep/KStepIntegrator.h"
+#include "openmmkstep/internal/PeriodicBox.h"
 #include <vector>
 
 namespace OpenMMKStep {
@@ -51,10 +52,11 @@ public:
     /**
      * Replace positions x (nm) by A(x) and remember x for applyTransposedJacobian().
      *
+     * @param box   the particles of a bond or angle may be in different images of it
      * @throws MollificationError if two particles of a bond coincide or the three of an angle are in line; the positions
      *         are then undefined
      */
-    void apply(std::vector<OpenMM::Vec3>& positions);
+    void apply(std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box=PeriodicBox());
     /**
      * Turn forces at A(x) into minus the gradient with respect to x, where x is what apply() was last called with.
      */
