@@ -1,6 +1,5 @@
 #include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/KStepKernels.h"
-#include "openmmkstep/internal/BoxSizeError.h"
 #include "openmmkstep/internal/ConvergenceError.h"
 #include "openmmkstep/internal/UnitConstants.h"
 #include "openmm/OpenMMException.h"
@@ -153,16 +152,12 @@ bool KStepIntegrator::tryProposal() {
         try {
             heat += propagate(k);
         }
-        catch (const BoxSizeError&) {
-            statistics.nonFinite++;
-            return false;
-        }
         catch (const OpenMMException&) {
             // Forces complain about NaN coordinates, which only means that this path has failed.
             if (kernel.isStateFinite(*context))
                 throw;
         }
-        if (!isfinite(modelEnergy) || !kernel.isStateFinite(*context)) {
+        if (!kernel.isStateFinite(*context)) {
             statistics.nonFinite++;
             return false;
         }

@@ -1,5 +1,4 @@
 #include "openmmkstep/internal/QMRegionForceImpl.h"
-#include "openmmkstep/internal/BoxSizeError.h"
 #include "openmm/OpenMMException.h"
 #include <algorithm>
 #include <limits>
@@ -9,7 +8,10 @@ using namespace OpenMMKStep;
 using namespace OpenMM;
 using namespace std;
 
-QMRegionForceImpl::QMRegionForceImpl(const QMRegionForce& owner) : CustomCPPForceImpl(owner), owner(owner), lastEnergy(0), isResultValid(false), isEnergyWanted(false) {
+// Share of half the box that a trial must leave beside cutoff and QM region.
+static const double SPARE_ROOM = 0.02;
+
+QMRegionForceImpl::QMRegionForceImpl(const QMRegionForce& owner) : CustomCPPForceImpl(owner), owner(owner), lastEnergy(0), isResultValid(false), isEnergyWanted(false), smallestWidth(0) {
 }
 
 void QMRegionForceImpl::initialize(ContextImpl& context) {
@@ -28,27 +30,43 @@ vector<Vec3> QMRegionForceImpl::locateQMAtoms(ContextImpl& context) const {
     return embedding->locateQMAtoms(positions, PeriodicBox::getBox(context));
 }
 
+/**
+ * Whether this is a barostat's trial that shrinks the box too much: it asks for an energy, and infinity rejects it.
+ * Some room must be left, since the QM region vibrates.  Dynamics asks for forces alone.
+ */
+bool QMRegionForceImpl::isTrial(const PeriodicBox& box) const {
+    if (!isEnergyWanted || !box.isPeriodic() || smallestWidth == 0)
+        return false;
+    bool isSmaller = (box.getSmallestWidth() < smallestWidth);
+    return (embedding->getBoxMargin() < (isSmaller ? SPARE_ROOM*0.5*smallestWidth : 0));
+}
+
+string QMRegionForceImpl::describeSmallBox(double half) const {
+    double cutoff = owner.getCutoffDistance();
+    stringstream message;
+    message << "The periodic box is too small for the embedding: the cutoff (" << cutoff << " nm) plus the radius of the QM region ("
+            << half-cutoff-embedding->getBoxMargin() << " nm) must be at most half of the box's smallest width (" << half
+            << " nm).  Use a larger box or a smaller cutoff, or check whether the QM region has fallen apart.";
+    return message.str();
+}
+
 double QMRegionForceImpl::computeForce(ContextImpl& context, const vector<Vec3>& positions, vector<Vec3>& forces) {
     // OpenMM's worker threads pass on nothing but OpenMMException.
     try {
         const PeriodicBox box = PeriodicBox::getBox(context);
         if (embedding->setPositions(positions, box))
             isResultValid = false;
+        if (isTrial(box)) {
+            isResultValid = false;
+            fill(forces.begin(), forces.end(), Vec3());
+            return numeric_limits<double>::infinity();
+        }
         if (embedding->getBoxMargin() < 0) {
             isResultValid = false;
-            // A barostat asks for the energy of a trial: infinity rejects it.  It gets that from a State, for which OpenMM
-            // computes forces too; integrators ask for forces alone.
-            if (isEnergyWanted) {
-                fill(forces.begin(), forces.end(), Vec3());
-                return numeric_limits<double>::infinity();
-            }
-            double half = 0.5*box.getSmallestWidth(), cutoff = owner.getCutoffDistance();
-            stringstream message;
-            message << "The periodic box is too small for the embedding: the cutoff (" << cutoff << " nm) plus the radius of the QM region ("
-                    << half-cutoff-embedding->getBoxMargin() << " nm) must be at most half of the box's smallest width (" << half
-                    << " nm).  Use a larger box or a smaller cutoff, or check whether the QM region has fallen apart.";
-            throw BoxSizeError(message.str());
+            throw OpenMMException(describeSmallBox(0.5*box.getSmallestWidth()));
         }
+        if (box.isPeriodic())
+            smallestWidth = box.getSmallestWidth();
         if (!isResultValid) {
             embedding->clearForces();
             lastEnergy = compute(*embedding);

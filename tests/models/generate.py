@@ -21,6 +21,9 @@ Q0 = (-0.7, 0.34, 0.36)  # e
 ALPHA = 4.0e-4  # e^2 mol/kJ
 DAMPING = (0.06, 0.08, 0.085)  # nm
 
+SPRING = 2.0e4  # kJ/mol/nm^2, of Molecule
+MOLECULE_DAMPING = 0.07  # nm
+
 
 class Water(torch.nn.Module):
     """Common to all: constants and the harmonic energy and forces."""
@@ -192,6 +195,37 @@ def contract(name: str) -> ModelContract:
 def write(name: str, path) -> None:
     """Write the model of this name."""
     saveModel(MODELS[name][0](), path, contract(name))
+
+
+class Molecule(torch.nn.Module):
+    """Any number of atoms: springs of SPRING between all pairs, and charges that the MM potential polarizes."""
+
+    def __init__(self, positions, charges):
+        super().__init__()
+        self.register_buffer("r0", torch.pdist(torch.tensor(positions, dtype=torch.float64)))
+        self.register_buffer("q0", torch.tensor(charges, dtype=torch.float64))
+        self.spring = SPRING
+        self.alpha = ALPHA
+
+    def forward(self, positions: torch.Tensor, phi: torch.Tensor):
+        stretch = torch.pdist(positions) - self.r0
+        return (
+            0.5 * self.spring * (stretch * stretch).sum() + (self.q0 * phi).sum() - 0.5 * self.alpha * (phi * phi).sum()
+        )
+
+
+def write_molecule(path, species, positions, charges) -> None:
+    """Write a Molecule whose springs are at rest at these positions (nm); all atoms are damped by 0.07 nm."""
+    saveModel(
+        Molecule(positions, charges),
+        path,
+        ModelContract(
+            species=tuple(species),
+            inputs=("positions", "phi"),
+            dampingLengths=(MOLECULE_DAMPING,) * len(species),
+            hardnessElement=10,
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from .cuts import Cut, cutWarnings, findCuts
 from .groups import Group, embeddingGroups
 from .mollification import Mollification, findMollification
 from .regions import selectAtoms, selectLigand, selectResidues, selectSideChains, selectWithin
+from .report import ConvergencePoint, describe, embeddingConvergence
 from .restraints import addFlatBottomRestraint
 from .site_reporter import SiteReporter
 from .system import QMMMWarning, createQMMMSystem
 
 __all__ = [
+    "ConvergencePoint",
     "Cut",
     "Group",
     "Mollification",
@@ -17,6 +19,8 @@ __all__ = [
     "addFlatBottomRestraint",
     "createQMMMSystem",
     "cutWarnings",
+    "describe",
+    "embeddingConvergence",
     "embeddingGroups",
     "findCuts",
     "findMollification",

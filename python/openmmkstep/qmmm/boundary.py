@@ -23,6 +23,17 @@ class VirtualCharge(NamedTuple):
     charge: float  # e
 
 
+def check_boundary(boundary: str) -> None:
+    """Raise ValueError for an unknown scheme, or one that changes the total charge (Z1, Z2, Z3)."""
+    if str(boundary).lower() in ("z1", "z2", "z3"):
+        raise ValueError(
+            f"The boundary scheme {boundary!r} deletes charges and so changes the total charge, which costs 50 to 200 "
+            "kJ/mol in reaction energies. Use 'rcd', 'charge-shift' or 'none'."
+        )
+    if boundary not in BOUNDARIES:
+        raise ValueError(f"Expected one of the boundary schemes {', '.join(BOUNDARIES)}, found {boundary!r}.")
+
+
 def boundary_charges(
     boundary: str, neighbours: Sequence[Sequence[int]], charges: Sequence[float], qm: set[int], cuts: Sequence[Cut]
 ) -> list[VirtualCharge]:
@@ -51,13 +62,7 @@ def boundary_charges(
     ValueError
         For an unknown scheme, or one that changes the total charge (Z1, Z2).
     """
-    if boundary.lower() in ("z1", "z2", "z3"):
-        raise ValueError(
-            f"The boundary scheme {boundary!r} deletes charges and so changes the total charge, which costs 50 to 200 "
-            "kJ/mol in reaction energies. Use 'rcd', 'charge-shift' or 'none'."
-        )
-    if boundary not in BOUNDARIES:
-        raise ValueError(f"Expected one of the boundary schemes {', '.join(BOUNDARIES)}, found {boundary!r}.")
+    check_boundary(boundary)
     moved: list[VirtualCharge] = []
     for m1 in sorted({cut.mm for cut in cuts}) if boundary != "none" else ():
         q0 = charges[m1]

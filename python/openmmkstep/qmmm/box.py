@@ -48,6 +48,11 @@ def choose_cutoff(
                 "A switching distance was given without a cutoff: give both, or none to embed in all charges."
             )
         return None, None
+    if not cutoff > 0:
+        raise ValueError(
+            f"The cutoff of the embedding must be positive, found {cutoff:g} nm. To embed in no charges choose "
+            "embedding='mechanical' or 'none'; to embed in all of a system that is not periodic leave the cutoff out."
+        )
     if switchingDistance is None:
         switchingDistance = max(0.0, cutoff - _SWITCHING_WIDTH)
     if not 0 <= switchingDistance < cutoff:

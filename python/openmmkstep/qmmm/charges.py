@@ -88,7 +88,8 @@ class _Run:
         self.xtb = next(f for f in map(cast, system.getForces()) if isinstance(f, XtbForce))
         self.integrator = openmm.LangevinMiddleIntegrator(_TEMPERATURE, 5.0, _STEP)
         self.integrator.setRandomNumberSeed(1)
-        self.context = openmm.Context(system, self.integrator, openmm.Platform.getPlatformByName("CPU"))
+        platform = openmm.Platform.getPlatformByName("CPU")
+        self.context = openmm.Context(system, self.integrator, platform, {"DeterministicForces": "true"})
         self.context.setPositions(positions)
         self.context.computeVirtualSites()
 

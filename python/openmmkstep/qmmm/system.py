@@ -15,7 +15,7 @@ from .._units import CHARGE
 from ..contract import readContract
 from ..forces import KStepModelForce, XtbForce
 from ..region_force import QMRegionForce
-from .boundary import boundary_charges, move_leftover_charge
+from .boundary import boundary_charges, check_boundary, move_leftover_charge
 from .box import choose_cutoff
 from .charges import given_charges, mulliken_charges
 from .cuts import Cut, cutWarnings, findCuts
@@ -121,6 +121,7 @@ def createQMMMSystem(
         _warn("qmAtoms is empty: the result is the force-field System as it is.")
         return copy.deepcopy(mmSystem)
     _check_method(method, embedding)
+    check_boundary(boundary)
     nonbonded = _find_nonbonded(mmSystem)
     cuts = findCuts(topology, qm)
     _check_electrons(topology, qm, cuts, charge, multiplicity)
@@ -155,8 +156,10 @@ def createQMMMSystem(
     )
     fixed = _force_field_charges(topology, nonbonded, set(qm), cuts)
     if isinstance(charges, str):
-        kind = _kind_of_charges(charges, sum(fixed[i] for i in qm), charge, any(fixed[i] for i in qm), positions)
-        rounding = (charge - sum(fixed[i] for i in qm)) / len(qm)
+        needed = embedding != "none"
+        total, has_charges = sum(fixed[i] for i in qm), any(fixed[i] for i in qm)
+        kind = _kind_of_charges(charges, total, charge, has_charges, needed, positions)
+        rounding = (charge - total) / len(qm)
         chosen = [fixed[i] + rounding for i in qm]
         if kind == "mulliken":
             chosen = mulliken_charges(
@@ -193,6 +196,8 @@ class _Setup:
         for i, q in zip(self.qm, qm_charges, strict=True):
             charges[i] = q if self.embedding != "none" else 0.0
         nonbonded = _find_nonbonded(system)
+        # QM-QM pairs are exceptions, and two QM molecules may be given in different images.
+        nonbonded.setExceptionsUsePeriodicBoundaryConditions(self.periodic)
         _set_charges(nonbonded, charges)
         if self.periodic:
             # Otherwise the excluded pairs of QM atoms, and with them the energy, depend on the images they are in.
@@ -353,7 +358,7 @@ def _force_field_charges(
     return charges
 
 
-def _kind_of_charges(kind: str, total: float, charge: int, has_charges: bool, positions) -> str:
+def _kind_of_charges(kind: str, total: float, charge: int, has_charges: bool, needed: bool, positions) -> str:
     if kind not in ("auto", "forcefield", "mulliken"):
         raise ValueError(f"Expected the charges 'auto', 'forcefield', 'mulliken' or a list, found {kind!r}.")
     # An unparametrised molecule has zeros; anything else that does not add up is a mistake somewhere.
@@ -364,7 +369,7 @@ def _kind_of_charges(kind: str, total: float, charge: int, has_charges: bool, po
             "molecules or cuts through C-C bonds."
         )
     if kind == "auto":
-        kind = "forcefield" if has_charges and charge == 0 else "mulliken"
+        kind = "forcefield" if not needed or (has_charges and charge == 0) else "mulliken"
     if kind == "mulliken" and positions is None:
         raise ValueError(
             "Mulliken charges (the default for a QM region that is charged or has no force-field charges) are computed from "

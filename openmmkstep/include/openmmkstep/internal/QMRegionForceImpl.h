@@ -6,6 +6,7 @@
 #include "openmmkstep/QMRegionForce.h"
 #include "openmmkstep/internal/Embedding.h"
 #include <memory>
+#include <string>
 
 namespace OpenMMKStep {
 
@@ -36,8 +37,11 @@ protected:
     const QMRegionForce& owner;
     std::unique_ptr<Embedding> embedding;
 private:
+    bool isTrial(const PeriodicBox& box) const;
+    std::string describeSmallBox(double half) const;
     double lastEnergy;
     bool isResultValid, isEnergyWanted;
+    double smallestWidth; // of the box of the last evaluation that was possible
 };
 
 } // namespace OpenMMKStep
