@@ -204,19 +204,9 @@ def test_barostat_trials_that_break_the_box_check(models, box):
         rooms.append(0.5 * edges[-1] - cutoff - np.linalg.norm(x - x.mean(axis=0), axis=1).max())
     assert integrator.getStatistics()["macroSteps"] == 120
     assert min(rooms) > 0
-    # At the limit again and again: a trial changes half of the edge by up to 0.0015 nm.
-    assert np.sum(np.array(rooms) < 0.002) > 5
+    # Near the limit for long: trials leave 2 % of half the box (0.009 nm), and change it by up to 0.0015 nm.
+    assert np.sum(np.array(rooms) < 0.012) > 10
     assert len(set(edges)) > 10
-
-
-def test_energy_of_a_box_that_is_too_small(models, box):
-    """Infinite where the energy alone is asked for, as barostats do; an error that says what to do with forces."""
-    *_, system = build(models("phi_charges"), 0.3)
-    context = start(box, make_integrator("metropolis"), system=system)
-    context.setPeriodicBoxVectors(*np.diag([0.85, 0.85, 0.78]))
-    assert energy_of(context, {1}) == energy_of(context, {2}) == np.inf
-    with pytest.raises(openmm.OpenMMException, match="box is too small for the embedding"):
-        context.getState(forces=True, groups={2})
 
 
 def test_checkpoint_with_a_barostat(box):
