@@ -1,6 +1,7 @@
 #include "openmmkstep/internal/CoulombSums.h"
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
@@ -18,7 +19,7 @@ VECTORIZED
 static double sum(const double* __restrict x, const double* __restrict y, const double* __restrict z,
                   const double* __restrict q, int first, int n, const Vec3& point, double d2, double& minR2) {
     const double px = point[0], py = point[1], pz = point[2];
-    double total = 0, nearest = HUGE_VAL;
+    double total = 0, nearest = numeric_limits<double>::max();
     for (int j = first; j < n; j++) {
         double dx = x[j]-px, dy = y[j]-py, dz = z[j]-pz;
         double r2 = dx*dx+dy*dy+dz*dz;
@@ -34,7 +35,7 @@ static void add(const double* __restrict x, const double* __restrict y, const do
                 double* __restrict fx, double* __restrict fy, double* __restrict fz,
                 int first, int n, const Vec3& point, double d2, double scale, double* total, double& potential, double& minR2) {
     const double px = point[0], py = point[1], pz = point[2];
-    double tx = 0, ty = 0, tz = 0, sum = 0, nearest = HUGE_VAL;
+    double tx = 0, ty = 0, tz = 0, sum = 0, nearest = numeric_limits<double>::max();
     for (int j = first; j < n; j++) {
         double dx = x[j]-px, dy = y[j]-py, dz = z[j]-pz;
         double r2 = dx*dx+dy*dy+dz*dz;
