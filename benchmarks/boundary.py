@@ -16,6 +16,8 @@ createQMMMSystem refuses (Z1): the host's charge taken away from the QM region; 
    for a TIP3P water is not an xTB water without any cut.
 3. The cut bond and its angles at the minimum that starts from the all-QM minimum.
 4. Errors of the forces on QM atoms by the number of bonds from the MM host, over snapshots of all-QM dynamics at 300 K.
+   HIP's HD1 (four bonds away) is 0.16 nm from a carbonyl oxygen of the backbone: its error is that of a short hydrogen
+   bond between the regions, not of the cut.
 5. Fixed charges of the force field against mean Mulliken charges: without a cutoff the energy is the same; with one they
    decide what is cut off. Errors against no cutoff in a droplet of water.
 """
