@@ -412,21 +412,24 @@ def main() -> None:
     parser.add_argument(
         "--snapshots", type=int, default=10, help="for the errors of forces and of cutoffs (default: 10)"
     )
-    parser.add_argument("--waters", type=int, default=600, help="in the droplet (default: 600)")
+    parser.add_argument("--waters", type=int, default=300, help="in the droplet (default: 300)")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/boundary.json"))
     args = parser.parse_args()
     args.output.parent.mkdir(parents=True, exist_ok=True)
     peptides = {variant: protonated_peptide(variant) for variant in ("ASH", "LYS", "HIP")}
     for molecule in tqdm(peptides.values(), desc="all-QM minima"):
         molecule.positions = minimize(all_qm(molecule), molecule.positions)
-    results = {
-        "deprotonation": deprotonation(peptides),
-        "hydrogen bonds": hydrogen_bonds(peptides),
-        "geometry": geometry(peptides),
-        "forces": forces(peptides, args.snapshots),
-        "fixed charges": fixed_charges(peptides["LYS"], args.waters, args.snapshots),
+    stages = {
+        "deprotonation": lambda: deprotonation(peptides),
+        "hydrogen bonds": lambda: hydrogen_bonds(peptides),
+        "geometry": lambda: geometry(peptides),
+        "forces": lambda: forces(peptides, args.snapshots),
+        "fixed charges": lambda: fixed_charges(peptides["LYS"], args.waters, args.snapshots),
     }
-    args.output.write_text(json.dumps(results, indent=2))
+    results = {}
+    for name, stage in stages.items():
+        results[name] = stage()
+        args.output.write_text(json.dumps(results, indent=2))
     report(results)
     plot(results, args.output.with_suffix(".png"))
     print(f"\nNumbers: {args.output}; plot: {args.output.with_suffix('.png')}")
