@@ -199,6 +199,9 @@ class _Setup:
         # QM-QM pairs are exceptions, and two QM molecules may be given in different images.
         nonbonded.setExceptionsUsePeriodicBoundaryConditions(self.periodic)
         _set_charges(nonbonded, charges)
+        if self.periodic:
+            # Otherwise the excluded pairs of QM atoms, and with them the energy, depend on the images they are in.
+            nonbonded.setExceptionsUsePeriodicBoundaryConditions(True)
         forces = [self._corrector()]
         if model is not None:
             forces.append(KStepModelForce(model, self.qm))
