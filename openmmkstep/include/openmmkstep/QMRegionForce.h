@@ -166,7 +166,8 @@ public:
     /**
      * Set whether positions are taken modulo the periodic box; the default is false.  Then every embedding charge must
      * be in a group, and the box must be wide enough for one image: the cutoff plus the largest distance of a QM
-     * particle from the centroid of the region is at most half of the box's smallest width.
+     * particle from the centroid of the region is at most half of the box's smallest width.  An energy asked for in a
+     * smaller box than before is infinite if that leaves less than 2 % of room, so that barostats reject such trials.
      */
     void setUsesPeriodicBoundaryConditions(bool periodic) {
         this->periodic = periodic;

@@ -196,8 +196,6 @@ class _Setup:
         for i, q in zip(self.qm, qm_charges, strict=True):
             charges[i] = q if self.embedding != "none" else 0.0
         nonbonded = _find_nonbonded(system)
-        # QM-QM pairs are exceptions, and two QM molecules may be given in different images.
-        nonbonded.setExceptionsUsePeriodicBoundaryConditions(self.periodic)
         _set_charges(nonbonded, charges)
         if self.periodic:
             # Otherwise the excluded pairs of QM atoms, and with them the energy, depend on the images they are in.
