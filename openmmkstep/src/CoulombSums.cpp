@@ -1,6 +1,7 @@
 #include "openmmkstep/internal/CoulombSums.h"
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
@@ -18,7 +19,7 @@ VECTORIZED
 static double sum(const double* __restrict x, const double* __restrict y, const double* __restrict z,
                   const double* __restrict q, int first, int n, const Vec3& point, double d2, double& minR2) {
     const double px = point[0], py = point[1], pz = point[2];
-    double total = 0, nearest = HUGE_VAL;
+    double total = 0, nearest = numeric_limits<double>::max();
     for (int j = first; j < n; j++) {
         double dx = x[j]-px, dy = y[j]-py, dz = z[j]-pz;
         double r2 = dx*dx+dy*dy+dz*dz;
@@ -32,13 +33,16 @@ static double sum(const double* __restrict x, const double* __restrict y, const 
 VECTORIZED
 static void add(const double* __restrict x, const double* __restrict y, const double* __restrict z, const double* __restrict q,
                 double* __restrict fx, double* __restrict fy, double* __restrict fz,
-                int first, int n, const Vec3& point, double d2, double scale, double* total) {
+                int first, int n, const Vec3& point, double d2, double scale, double* total, double& potential, double& minR2) {
     const double px = point[0], py = point[1], pz = point[2];
-    double tx = 0, ty = 0, tz = 0;
+    double tx = 0, ty = 0, tz = 0, sum = 0, nearest = numeric_limits<double>::max();
     for (int j = first; j < n; j++) {
         double dx = x[j]-px, dy = y[j]-py, dz = z[j]-pz;
-        double s2 = dx*dx+dy*dy+dz*dz+d2;
-        double factor = scale*q[j]/(s2*sqrt(s2));
+        double r2 = dx*dx+dy*dy+dz*dz;
+        nearest = (r2 < nearest ? r2 : nearest);
+        double inverse = 1/sqrt(r2+d2), energy = q[j]*inverse;
+        sum += energy;
+        double factor = scale*energy*inverse*inverse;
         dx *= factor;
         dy *= factor;
         dz *= factor;
@@ -52,6 +56,8 @@ static void add(const double* __restrict x, const double* __restrict y, const do
     total[0] = tx;
     total[1] = ty;
     total[2] = tz;
+    potential = sum;
+    minR2 = nearest;
 }
 
 void CoulombSums::setCharges(const vector<Vec3>& positions, const vector<double>& charges) {
@@ -73,8 +79,8 @@ double CoulombSums::sumPotential(int first, const Vec3& point, double d2, double
     return sum(x[0].data(), x[1].data(), x[2].data(), q.data(), first, q.size(), point, d2, minR2);
 }
 
-Vec3 CoulombSums::addForces(int first, const Vec3& point, double d2, double scale) {
+Vec3 CoulombSums::addForces(int first, const Vec3& point, double d2, double scale, double& potential, double& minR2) {
     double total[3];
-    add(x[0].data(), x[1].data(), x[2].data(), q.data(), force[0].data(), force[1].data(), force[2].data(), first, q.size(), point, d2, scale, total);
+    add(x[0].data(), x[1].data(), x[2].data(), q.data(), force[0].data(), force[1].data(), force[2].data(), first, q.size(), point, d2, scale, total, potential, minR2);
     return Vec3(total[0], total[1], total[2]);
 }

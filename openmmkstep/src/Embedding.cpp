@@ -201,13 +201,18 @@ void Embedding::scatterForces(vector<Vec3>& forces) const {
         forces[qmParticles[i]] += onQM[i];
 }
 
-/** Add the forces of scale*Q_j/sqrt(R_aj^2 + d2) on a QM atom and the charges, and its derivatives by switched charges. */
-void Embedding::addForcesOfPoint(int first, int qm, double d2, double scale) {
-    qmForces[qm] -= sums.addForces(first, current.qm[qm], d2, scale);
+/**
+ * Add the forces of scale*Q_j/sqrt(R_aj^2 + d2) on a QM atom and the charges, and its derivatives by switched charges.
+ * Returns the energy and the smallest R_aj^2.
+ */
+double Embedding::addForcesOfPoint(int first, int qm, double d2, double scale, double& minR2) {
+    double potential;
+    qmForces[qm] -= sums.addForces(first, current.qm[qm], d2, scale, potential, minR2);
     for (size_t j = firstSwitched; j < mmCharges.size(); j++) {
         Vec3 delta = current.mm[j]-current.qm[qm];
         chargePotential[j] += scale/sqrt(delta.dot(delta)+d2);
     }
+    return scale*potential;
 }
 
 double Embedding::computeSubtractiveTerm() {
@@ -218,11 +223,10 @@ double Embedding::computeSubtractiveTerm() {
         for (size_t a = 0; a < qmParticles.size(); a++) {
             if (fixedCharges[a] == 0)
                 continue;
-            double scale = -COULOMB_CONSTANT*fixedCharges[a], minR2;
-            energy += scale*sums.sumPotential(numVirtual, current.qm[a], 0.0, minR2);
+            double minR2;
+            energy += addForcesOfPoint(numVirtual, a, 0.0, -COULOMB_CONSTANT*fixedCharges[a], minR2);
             if (minR2 < MIN_DISTANCE*MIN_DISTANCE)
                 throw OpenMMException("An embedding charge is less than 0.001 nm away from particle "+to_string(qmParticles[a])+" of the QM region.");
-            addForcesOfPoint(numVirtual, a, 0.0, scale);
         }
         for (size_t j = numVirtual; j < mmForces.size(); j++)
             mmForces[j] += sums.getForce(j);
@@ -254,8 +258,9 @@ void Embedding::computePotential(const vector<double>& dampingLengths, vector<do
 
 void Embedding::addPotentialForces(const vector<double>& dampingLengths, const vector<double>& charges) {
     sums.clearForces();
+    double minR2;
     for (size_t a = 0; a < current.qm.size(); a++)
-        addForcesOfPoint(0, a, dampingLengths[a]*dampingLengths[a], COULOMB_CONSTANT*charges[a]);
+        addForcesOfPoint(0, a, dampingLengths[a]*dampingLengths[a], COULOMB_CONSTANT*charges[a], minR2);
     for (size_t j = 0; j < mmForces.size(); j++)
         mmForces[j] += sums.getForce(j);
 }

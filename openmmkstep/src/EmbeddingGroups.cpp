@@ -24,6 +24,8 @@ EmbeddingGroups::EmbeddingGroups(const QMRegionForce& force, const System& syste
             groupOf[particle] = i;
         }
         (group.switched ? switchedGroups : alwaysSeen).push_back(i);
+        if (group.switched)
+            switchedCenters.push_back(group.center);
         groups.push_back(group);
     }
     if (cutoff == 0 && !switchedGroups.empty())
@@ -105,7 +107,14 @@ int EmbeddingGroups::select(const vector<Vec3>& positions, const PeriodicBox& bo
         images.push_back(image);
     }
     double reach2 = (cutoff+radius)*(cutoff+radius);
-    for (int index : switchedGroups) {
+    for (size_t i = 0; i < switchedGroups.size(); i++) {
+        // Most groups are too far away; one position is all that has to be looked at.
+        int index = switchedGroups[i], particle = switchedCenters[i];
+        if (particle != -1) {
+            Vec3 delta = box.getImage(positions[particle]-centroid);
+            if (!(delta.dot(delta) < reach2))
+                continue;
+        }
         findImage(index, positions, box, centroid, image);
         Vec3 delta = image.center-centroid;
         if (!(delta.dot(delta) < reach2))

@@ -209,7 +209,8 @@ def test_barostat_trials_that_break_the_box_check(models, box):
     assert len(set(edges)) > 10
 
 
-def test_checkpoint_with_a_barostat(box):
+@pytest.mark.parametrize("scheme", ["impulse", "metropolis"])
+def test_checkpoint_with_a_barostat(box, scheme):
     """The continued run, the same Context after loadCheckpoint(), and a new one: equal to the last bit."""
     system = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(box.system))
     barostat = openmm.MonteCarloBarostat(1 * unit.bar, 300 * unit.kelvin, 1)
@@ -226,7 +227,7 @@ def test_checkpoint_with_a_barostat(box):
         )
         return tuple(a._value.tobytes() for a in arrays)
 
-    context = start(box, make_integrator("metropolis", 1.0), split(box.positions, 3), system)
+    context = start(box, make_integrator(scheme, 1.0), split(box.positions, 3), system)
     context.getIntegrator().step(4)
     checkpoint = context.createCheckpoint()
     before = context.getState().getPeriodicBoxVolume()
@@ -234,7 +235,7 @@ def test_checkpoint_with_a_barostat(box):
     assert context.getState().getPeriodicBoxVolume() != before
     context.loadCheckpoint(checkpoint)
     assert end(context) == expected
-    another = start(box, make_integrator("metropolis", 1.0), system=system)
+    another = start(box, make_integrator(scheme, 1.0), system=system)
     another.loadCheckpoint(checkpoint)
     assert end(another) == expected
 

@@ -29,9 +29,11 @@ public:
     /**
      * Add the forces of the energy scale*Q_j/sqrt(R_j^2 + d2) on the charges from `first` on.
      *
-     * @return their sum
+     * @param[out] potential  the sum of Q_j/sqrt(R_j^2 + d2)
+     * @param[out] minR2      the smallest R_j^2
+     * @return the sum of the forces
      */
-    OpenMM::Vec3 addForces(int first, const OpenMM::Vec3& point, double d2, double scale);
+    OpenMM::Vec3 addForces(int first, const OpenMM::Vec3& point, double d2, double scale, double& potential, double& minR2);
 private:
     std::vector<double> x[3], force[3], q;
 };

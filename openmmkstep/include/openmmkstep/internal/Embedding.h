@@ -128,7 +128,7 @@ private:
     void checkFinite(const Geometry& geometry) const;
     OpenMM::Vec3 locateVirtualCharge(const VirtualCharge& charge, const std::vector<OpenMM::Vec3>& positions, const Geometry& geometry) const;
     void prepareCharges();
-    void addForcesOfPoint(int first, int qm, double d2, double scale);
+    double addForcesOfPoint(int first, int qm, double d2, double scale, double& minR2);
     bool isPeriodic, hasFixedCharges, hasPositions;
     struct GroupCharge {
         int charge, place; // index of the embedding charge; place of its particle in the group

@@ -80,7 +80,7 @@ private:
     void findImage(int group, const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box, const OpenMM::Vec3& centroid, Image& image) const;
     double computeFactor(const OpenMM::Vec3& center, const std::vector<OpenMM::Vec3>& qmPositions) const;
     std::vector<Group> groups;
-    std::vector<int> groupOf, alwaysSeen, switchedGroups;
+    std::vector<int> groupOf, alwaysSeen, switchedGroups, switchedCenters; // center particles of the switched ones, or -1
     std::vector<Image> partlySeen;
     double switchingDistance, cutoff;
 };
