@@ -11,7 +11,7 @@ import openmm
 import pytest
 from conftest import energy_forces, energy_of, numerical_forces
 from qmmm_reference import QMMMReference, springs_and_charges
-from qmmm_systems import BOXES, alanine_dipeptide, new_context, nonbonded_of, wrapped_at_random
+from small_systems import BOXES, alanine_dipeptide, new_context, nonbonded_of, wrapped_at_random
 
 from openmmkstep import createQMMMSystem
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import energy_forces, energy_of, get_positions, numerical_forces
 from openmm import app
 from qmmm_reference import QMMMReference, springs_and_charges, xtb_energy
-from qmmm_systems import BOXES, new_context, nonbonded_of, water_box, wrapped_at_random
+from small_systems import BOXES, new_context, nonbonded_of, water_box, wrapped_at_random
 
 from openmmkstep import createQMMMSystem
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import energy_of
 from openmm import app
 from qmmm_classical import ForceField, box_of
-from qmmm_systems import alanine_dipeptide, nonbonded_of, water_box
+from small_systems import alanine_dipeptide, nonbonded_of, water_box
 
 REFERENCE = openmm.Platform.getPlatformByName("Reference")
 KIND = {

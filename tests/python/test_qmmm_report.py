@@ -4,7 +4,7 @@ import numpy as np
 import openmm
 import pytest
 from conftest import energy_of, water_system
-from qmmm_systems import BOXES, alanine_dipeptide, new_context, nonbonded_of, water_box
+from small_systems import BOXES, alanine_dipeptide, new_context, nonbonded_of, water_box
 
 from openmmkstep import XtbForce, cast, createQMMMSystem
 from openmmkstep.qmmm import describe, embeddingConvergence
