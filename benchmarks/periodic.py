@@ -35,7 +35,7 @@ from openmmkstep import KStepIntegrator, createQMMMSystem, findMollification
 from openmmkstep.analysis import drift, heating_rate, mean_and_error
 
 EDGE = 2.8  # nm
-MM_SWITCHING, MM_CUTOFF = 0.7, 0.9  # nm; truncated Lennard-Jones forces would hide a drift in noise
+MM_SWITCHING, MM_CUTOFF = 0.7, 0.9  # nm
 # Cutoff and the QM region's radius (0.43 to 0.5 nm) must fit into half of a box that is shrinking.
 SWITCHING, CUTOFF = 0.6, 0.8  # nm
 TEMPERATURE = 300.0  # K
