@@ -205,11 +205,13 @@ def test_checkpoint_with_a_barostat(box, scheme):
         return tuple(a._value.tobytes() for a in arrays)
 
     context = start(box, make_integrator(scheme, 1.0), split(box.positions, 3), system)
+    volumes = {context.getState().getPeriodicBoxVolume()._value}
     context.getIntegrator().step(4)
     checkpoint = context.createCheckpoint()
-    before = context.getState().getPeriodicBoxVolume()
+    volumes.add(context.getState().getPeriodicBoxVolume()._value)
     expected = end(context)
-    assert context.getState().getPeriodicBoxVolume() != before
+    volumes.add(context.getState().getPeriodicBoxVolume()._value)
+    assert len(volumes) > 1  # of eight trials some were accepted
     context.loadCheckpoint(checkpoint)
     assert end(context) == expected
     another = start(box, make_integrator(scheme, 1.0), system=system)
