@@ -17,16 +17,13 @@ using namespace std;
 
 VECTORIZED
 static double sum(const double* __restrict x, const double* __restrict y, const double* __restrict z,
-                  const double* __restrict q, int first, int n, const Vec3& point, double d2, double& minR2) {
+                  const double* __restrict q, int n, const Vec3& point, double d2) {
     const double px = point[0], py = point[1], pz = point[2];
-    double total = 0, nearest = numeric_limits<double>::max();
-    for (int j = first; j < n; j++) {
+    double total = 0;
+    for (int j = 0; j < n; j++) {
         double dx = x[j]-px, dy = y[j]-py, dz = z[j]-pz;
-        double r2 = dx*dx+dy*dy+dz*dz;
-        nearest = (r2 < nearest ? r2 : nearest);
-        total += q[j]/sqrt(r2+d2);
+        total += q[j]/sqrt(dx*dx+dy*dy+dz*dz+d2);
     }
-    minR2 = nearest;
     return total;
 }
 
@@ -75,8 +72,8 @@ void CoulombSums::clearForces() {
         fill(f.begin(), f.end(), 0.0);
 }
 
-double CoulombSums::sumPotential(int first, const Vec3& point, double d2, double& minR2) const {
-    return sum(x[0].data(), x[1].data(), x[2].data(), q.data(), first, q.size(), point, d2, minR2);
+double CoulombSums::sumPotential(const Vec3& point, double d2) const {
+    return sum(x[0].data(), x[1].data(), x[2].data(), q.data(), q.size(), point, d2);
 }
 
 Vec3 CoulombSums::addForces(int first, const Vec3& point, double d2, double scale, double& potential, double& minR2) {

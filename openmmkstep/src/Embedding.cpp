@@ -251,8 +251,8 @@ double Embedding::computeSubtractiveTerm() {
 void Embedding::computePotential(const vector<double>& dampingLengths, vector<double>& potential) const {
     potential.resize(current.qm.size());
     for (size_t a = 0; a < potential.size(); a++) {
-        double minR2, d = dampingLengths[a];
-        potential[a] = COULOMB_CONSTANT*sums.sumPotential(0, current.qm[a], d*d, minR2);
+        double d = dampingLengths[a];
+        potential[a] = COULOMB_CONSTANT*sums.sumPotential(current.qm[a], d*d);
     }
 }
 

@@ -20,6 +20,11 @@ def box_vectors(system: openmm.System) -> np.ndarray:
     return np.array([tuple(v.value_in_unit(NANOMETER)) for v in system.getDefaultPeriodicBoxVectors()])
 
 
+def half_width(vectors: np.ndarray) -> float:
+    """Half of the smallest of a_x, b_y and c_z of box vectors (3, 3)."""
+    return float(np.diag(vectors).min()) / 2
+
+
 def region_radius(positions: np.ndarray, vectors: np.ndarray | None) -> float:
     """The largest distance (nm) of a QM atom from the centroid of the region; positions (n, 3) in nm."""
     if vectors is not None:
@@ -86,4 +91,4 @@ def _room(system: openmm.System, qm: list[int], positions) -> float:
     if positions is not None:
         x = positions_array(positions, system.getNumParticles())
         radius = region_radius(x[qm], vectors)
-    return _SPARE * 0.5 * float(np.diag(vectors).min()) - radius
+    return _SPARE * half_width(vectors) - radius

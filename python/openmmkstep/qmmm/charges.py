@@ -9,7 +9,7 @@ import openmm
 from openmm import app, unit
 
 from .._units import CHARGE
-from ..forces import XtbForce, cast
+from ._parts import find_corrector
 from .cuts import Cut
 from .graph import neighbour_lists
 
@@ -85,7 +85,7 @@ class _Run:
             # The box stays as it is.
             if "Barostat" in type(system.getForce(i)).__name__:
                 system.removeForce(i)
-        self.xtb = next(f for f in map(cast, system.getForces()) if isinstance(f, XtbForce))
+        self.xtb = find_corrector(system)
         self.integrator = openmm.LangevinMiddleIntegrator(_TEMPERATURE, 5.0, _STEP)
         self.integrator.setRandomNumberSeed(1)
         platform = openmm.Platform.getPlatformByName("CPU")

@@ -10,8 +10,8 @@ import openmm
 from openmm import app, unit
 
 from .._units import KELVIN, NANOMETER, RADIAN, strip
-from ..forces import XtbForce, cast
 from ._geometry import minimum_image
+from ._parts import find_corrector
 from .box import box_vectors
 from .terms import CORRECTOR_GROUP
 
@@ -84,10 +84,7 @@ def findMollification(
     ValueError
         If the System has no XtbForce.
     """
-    xtb = next((f for f in map(cast, system.getForces()) if isinstance(f, XtbForce)), None)
-    if xtb is None:
-        raise ValueError("Expected a System with an XtbForce, as createQMMMSystem() makes, found none.")
-    region = set(xtb.getParticles())
+    region = set(find_corrector(system).getParticles())
     atoms = {a.index: a for a in topology.atoms() if a.index in region}
     hydrogens = {i for i, a in atoms.items() if a.element is app.element.hydrogen}
     neighbours: dict[int, list[int]] = {i: [] for i in sorted(region)}

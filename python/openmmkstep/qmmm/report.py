@@ -13,7 +13,8 @@ from openmm import app, unit
 from .._units import CHARGE, NANOMETER, strip
 from ..forces import KStepModelForce, XtbForce, cast
 from ._geometry import minimum_image, positions_array
-from .box import box_vectors, region_radius
+from ._parts import find_corrector, find_nonbonded, particle_charges
+from .box import box_vectors, half_width, region_radius
 from .cuts import Cut, cutWarnings
 from .terms import CORRECTOR_GROUP, MODEL_GROUP
 
@@ -64,13 +65,15 @@ def describe(topology: app.Topology, system: openmm.System, positions=None) -> s
     ValueError
         If the System has no XtbForce.
     """
-    xtb = _corrector(system)
-    nonbonded = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
+    xtb = find_corrector(system)
+    charges = particle_charges(find_nonbonded(system))
     x = None if positions is None else positions_array(positions, system.getNumParticles())
-    cuts = [Cut(qm, mm, strip(r, NANOMETER)) for qm, mm, r in map(xtb.getLinkAtomParameters, range(xtb.getNumLinkAtoms()))]
-    lines = [*_region_lines(topology, system, xtb, cuts), *_charge_lines(system, xtb, nonbonded)]
-    lines += _embedding_lines(system, xtb, nonbonded, x)
-    warnings = cutWarnings(topology, xtb.getParticles(), cuts) + _warnings(system, xtb, nonbonded, x)
+    cuts = [
+        Cut(qm, mm, strip(r, NANOMETER)) for qm, mm, r in map(xtb.getLinkAtomParameters, range(xtb.getNumLinkAtoms()))
+    ]
+    lines = [*_region_lines(topology, system, xtb, cuts), *_charge_lines(xtb, charges)]
+    lines += _embedding_lines(system, xtb, charges, x)
+    warnings = cutWarnings(topology, xtb.getParticles(), cuts) + _warnings(system, xtb, charges, x)
     if x is not None:
         lines += _cost_lines(system, x)
     return "\n".join([*lines, *(f"Warning: {sentence}" for sentence in warnings)])
@@ -103,7 +106,7 @@ def embeddingConvergence(system: openmm.System, positions, cutoffs: Iterable) ->
     OpenMMException
         If the box is too small for a cutoff.
     """
-    xtb = _corrector(system)
+    xtb = find_corrector(system)
     off, on = (strip(r, NANOMETER) for r in (xtb.getCutoffDistance(), xtb.getSwitchingDistance()))
     if off == 0:
         raise ValueError("Expected a QM/MM System with a cutoff of the embedding; this one embeds in all charges.")
@@ -123,13 +126,6 @@ def embeddingConvergence(system: openmm.System, positions, cutoffs: Iterable) ->
         forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
         points.append(ConvergencePoint(cutoff, state.getPotentialEnergy()._value, np.array(forces)))
     return points
-
-
-def _corrector(system: openmm.System) -> XtbForce:
-    xtb = next((f for f in map(cast, system.getForces()) if isinstance(f, XtbForce)), None)
-    if xtb is None:
-        raise ValueError("Expected a System with an XtbForce, as createQMMMSystem() makes, found none.")
-    return xtb
 
 
 def _model(system: openmm.System) -> KStepModelForce | None:
@@ -155,17 +151,17 @@ def _region_lines(topology: app.Topology, system: openmm.System, xtb: XtbForce, 
         f"Cut bonds: {len(cuts) or 'none'}",
     ]
     return lines + [
-        f"  {_name(atoms[c.qm])} - {_name(atoms[c.mm])}, link hydrogen at {c.distance:.3f} nm from the QM atom" for c in cuts
+        f"  {_name(atoms[c.qm])} - {_name(atoms[c.mm])}, link hydrogen at {c.distance:.3f} nm from the QM atom"
+        for c in cuts
     ]
 
 
-def _charge_lines(system: openmm.System, xtb: XtbForce, nonbonded: openmm.NonbondedForce) -> list[str]:
+def _charge_lines(xtb: XtbForce, charges: Sequence[float]) -> list[str]:
     fixed = [xtb.getFixedCharge(a).value_in_unit(CHARGE) for a in range(xtb.getNumParticles())]
-    total = sum(nonbonded.getParticleParameters(i)[0].value_in_unit(CHARGE) for i in range(system.getNumParticles()))
-    held = [nonbonded.getParticleParameters(i)[0].value_in_unit(CHARGE) for i in xtb.getParticles()]
+    held = [charges[i] for i in xtb.getParticles()]
     lines = [
         f"Fixed charges of the QM atoms: from {min(held):.3f} to {max(held):.3f} e, sum {sum(held):.4f} e; whole system "
-        f"{total:.4f} e"
+        f"{sum(charges):.4f} e"
     ]
     hosts = {xtb.getLinkAtomParameters(i)[1]: 0.0 for i in range(xtb.getNumLinkAtoms())}
     for particles, _, charge, _ in map(xtb.getVirtualChargeParameters, range(xtb.getNumVirtualCharges())):
@@ -179,9 +175,9 @@ def _charge_lines(system: openmm.System, xtb: XtbForce, nonbonded: openmm.Nonbon
     return lines
 
 
-def _embedding_lines(system: openmm.System, xtb: XtbForce, nonbonded: openmm.NonbondedForce, x) -> list[str]:
+def _embedding_lines(system: openmm.System, xtb: XtbForce, charges: Sequence[float], x) -> list[str]:
     if xtb.getNumEmbeddingCharges() == 0:
-        held = any(nonbonded.getParticleParameters(i)[0].value_in_unit(CHARGE) for i in xtb.getParticles())
+        held = any(charges[i] for i in xtb.getParticles())
         return [f"Embedding: {'mechanical' if held else 'none: the QM atoms hold no charges'}"]
     periodic = xtb.usesPeriodicBoundaryConditions()
     off, on = (strip(r, NANOMETER) for r in (xtb.getCutoffDistance(), xtb.getSwitchingDistance()))
@@ -190,20 +186,22 @@ def _embedding_lines(system: openmm.System, xtb: XtbForce, nonbonded: openmm.Non
         f"Embedding: electrostatic, {'periodic' if periodic else 'not periodic'}, {xtb.getNumEmbeddingCharges()} charges, "
         f"{where}"
     ]
-    if xtb.getNumEmbeddingGroups():
-        groups = _groups(xtb)
+    groups = _groups(xtb)
+    if groups:
         always = sum(not switched for _, _, switched in groups)
-        lines.append(f"  groups (molecules, ions, residues): {len(groups)}, of which {always} at the cuts are always seen")
+        lines.append(
+            f"  groups (molecules, ions, residues): {len(groups)}, of which {always} at the cuts are always seen"
+        )
     if x is not None:
         vectors = box_vectors(system) if periodic else None
-        radius = region_radius(x[xtb.getParticles()], vectors)
-        lines.append(f"  radius of the QM region: {radius:.2f} nm")
+        lines.append(f"  radius of the QM region: {region_radius(x[xtb.getParticles()], vectors):.2f} nm")
         if periodic:
-            half = np.diag(vectors).min() / 2
-            lines.append(f"  half of the box: {half:.2f} nm, {half - radius - off:.2f} nm more than needed")
+            lines.append(
+                f"  half of the box: {half_width(vectors):.2f} nm, {_spare_room(xtb, x, vectors):.2f} nm more than needed"
+            )
         if off:
-            factors = _switching_factors(xtb, x, vectors)
-            seen = sum(len(g[0]) for g, s in zip(_groups(xtb), factors, strict=True) if s > 0)
+            factors = _switching_factors(xtb, groups, x, vectors)
+            seen = sum(len(g[0]) for g, s in zip(groups, factors, strict=True) if s > 0)
             lines.append(
                 f"  seen now: {np.sum(factors == 1)} groups in full, {np.sum((factors > 0) & (factors < 1))} in part, "
                 f"{seen} particles in all"
@@ -215,12 +213,19 @@ def _groups(xtb: XtbForce) -> list[tuple[list[int], int, bool]]:
     return [xtb.getEmbeddingGroupParameters(i) for i in range(xtb.getNumEmbeddingGroups())]
 
 
-def _switching_factors(xtb: XtbForce, x: np.ndarray, vectors: np.ndarray | None) -> np.ndarray:
+def _spare_room(xtb: XtbForce, x: np.ndarray, vectors: np.ndarray) -> float:
+    """What half of the box has beyond cutoff and QM region (nm)."""
+    return (
+        half_width(vectors) - region_radius(x[xtb.getParticles()], vectors) - strip(xtb.getCutoffDistance(), NANOMETER)
+    )
+
+
+def _switching_factors(xtb: XtbForce, groups, x: np.ndarray, vectors: np.ndarray | None) -> np.ndarray:
     """S_g of each group, as setCutoffDistance() defines it."""
     off, on = (strip(r, NANOMETER) for r in (xtb.getCutoffDistance(), xtb.getSwitchingDistance()))
     qm = x[xtb.getParticles()]
     factors = []
-    for particles, center, switched in _groups(xtb):
+    for particles, center, switched in groups:
         if not switched:
             factors.append(1.0)
             continue
@@ -231,7 +236,7 @@ def _switching_factors(xtb: XtbForce, x: np.ndarray, vectors: np.ndarray | None)
     return np.array(factors)
 
 
-def _warnings(system: openmm.System, xtb: XtbForce, nonbonded: openmm.NonbondedForce, x) -> list[str]:
+def _warnings(system: openmm.System, xtb: XtbForce, charges: Sequence[float], x) -> list[str]:
     sentences = []
     off = strip(xtb.getCutoffDistance(), NANOMETER)
     if 0 < off < _ADVISED_CUTOFF:
@@ -244,7 +249,6 @@ def _warnings(system: openmm.System, xtb: XtbForce, nonbonded: openmm.NonbondedF
             f"The QM region has the charge {xtb.getCharge()} e: what the cutoff leaves out is larger than for a neutral one. "
             "See embeddingConvergence(), and use a larger cutoff if the box allows it."
         )
-    charges = [nonbonded.getParticleParameters(i)[0].value_in_unit(CHARGE) for i in range(system.getNumParticles())]
     totals = [sum(charges[i] for i in particles) for particles, _, switched in _groups(xtb) if switched]
     fractional = sum(abs(q - round(q)) > _FRACTIONAL for q in totals)
     if fractional:
@@ -254,8 +258,8 @@ def _warnings(system: openmm.System, xtb: XtbForce, nonbonded: openmm.NonbondedF
         )
     if x is not None and xtb.usesPeriodicBoundaryConditions():
         vectors = box_vectors(system)
-        spare = np.diag(vectors).min() / 2 - region_radius(x[xtb.getParticles()], vectors) - off
-        if spare < 0.05 * np.diag(vectors).min() / 2:
+        spare = _spare_room(xtb, x, vectors)
+        if spare < 0.05 * half_width(vectors):
             sentences.append(
                 f"The box has only {spare:.2f} nm to spare; a barostat or a change of the QM region's shape may use it up."
             )

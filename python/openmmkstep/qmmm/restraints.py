@@ -10,6 +10,8 @@ from openmm import app
 
 from .._units import ENERGY, NANOMETER, strip
 from ._geometry import centre_atoms, check_indices, find_molecules, is_water, residue_label
+from ._parts import check_same_size
+from .box import box_vectors, half_width
 
 
 def addFlatBottomRestraint(
@@ -60,11 +62,8 @@ def addFlatBottomRestraint(
         If an index, the radius or the force constant is not such, there are no molecules or no site, a molecule is part
         of the site, or the radius is not smaller than half of the periodic box.
     """
+    check_same_size(topology, system)
     num = topology.getNumAtoms()
-    if num != system.getNumParticles():
-        raise ValueError(
-            f"The topology has {num} atoms but the System has {system.getNumParticles()} particles; they must be of the same system."
-        )
     qm = set(check_indices(qmAtoms, num, "qmAtoms"))
     radius, k = strip(radius, NANOMETER), strip(forceConstant, ENERGY / NANOMETER**2)
     if not 0 < radius < np.inf:
@@ -73,8 +72,7 @@ def addFlatBottomRestraint(
         raise ValueError(f"Expected a force constant above 0 kJ/mol/nm^2, found {k}.")
     periodic = system.usesPeriodicBoundaryConditions()
     if periodic:
-        box = system.getDefaultPeriodicBoxVectors()
-        half = min(box[i][i].value_in_unit(NANOMETER) for i in range(3)) / 2
+        half = half_width(box_vectors(system))
         if radius >= half:
             raise ValueError(
                 f"Expected a radius below half of the periodic box, {half:.3f} nm, found {radius:.3f} nm: the molecules would reach the next image of the site. Use a smaller radius or a larger box."

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import openmm
 from openmm import app, unit
 
-from .._units import CHARGE
-from ..contract import readContract
+from ..contract import ModelContract, readContract
 from ..forces import KStepModelForce, XtbForce
 from ..region_force import QMRegionForce
+from ._parts import PERIODIC_METHODS, check_same_size, find_nonbonded, particle_charges
 from .boundary import boundary_charges, check_boundary, move_leftover_charge
 from .box import choose_cutoff
 from .charges import given_charges, mulliken_charges
 from .cuts import Cut, cutWarnings, findCuts
 from .graph import atoms_within, neighbour_lists
-from .groups import embeddingGroups
+from .groups import Group, embeddingGroups
 from .terms import CORRECTOR_GROUP, MODEL_GROUP, exclude_qm_pairs, without_qm_terms
 
 HARDNESS_ELEMENT = {"GFN1-xTB": 2, "GFN2-xTB": 10}
@@ -29,7 +29,6 @@ EMBEDDINGS = ("electrostatic", "mechanical", "none")
 
 _ROUNDING = 0.01  # e
 """Charges of ligands, given with few digits, may add up to that much less or more; it is spread over the QM atoms."""
-_PERIODIC = (openmm.NonbondedForce.PME, openmm.NonbondedForce.Ewald, openmm.NonbondedForce.LJPME)
 _NEAR_BONDS = 3
 """Exceptions reach this far, so the groups of these atoms are always seen."""
 
@@ -122,16 +121,17 @@ def createQMMMSystem(
         return copy.deepcopy(mmSystem)
     _check_method(method, embedding)
     check_boundary(boundary)
-    nonbonded = _find_nonbonded(mmSystem)
+    nonbonded = find_nonbonded(mmSystem)
     cuts = findCuts(topology, qm)
-    _check_electrons(topology, qm, cuts, charge, multiplicity)
+    atoms = list(topology.atoms())
+    elements = [atoms[i].element.atomic_number for i in qm]
+    _check_electrons(elements, len(cuts), charge, multiplicity)
     for sentence in cutWarnings(topology, qm, cuts):
         _warn(sentence)
-    atoms = list(topology.atoms())
+    inputs: Sequence[str] = ()
     if model is not None:
-        numbers = [atoms[i].element.atomic_number for i in qm] + [1] * len(cuts)
-        _check_model(model, numbers, method, charge, multiplicity, embedding)
-    periodic = nonbonded.getNonbondedMethod() in _PERIODIC
+        inputs = _check_model(model, elements + [1] * len(cuts), method, charge, multiplicity, embedding).inputs
+    periodic = nonbonded.getNonbondedMethod() in PERIODIC_METHODS
     if embedding == "electrostatic":
         cutoff, switchingDistance = choose_cutoff(mmSystem, qm, periodic, positions, cutoff, switchingDistance)
     elif cutoff is not None or switchingDistance is not None:
@@ -139,11 +139,12 @@ def createQMMMSystem(
 
     neighbours = neighbour_lists(topology)
     base = without_qm_terms(mmSystem, neighbours, set(qm))
-    exclude_qm_pairs(base, _find_nonbonded(base), qm, neighbours)
+    exclude_qm_pairs(base, find_nonbonded(base), qm, neighbours)
     setup = _Setup(
         topology,
         neighbours,
         qm,
+        elements,
         cuts,
         method,
         charge,
@@ -153,6 +154,7 @@ def createQMMMSystem(
         periodic,
         cutoff,
         switchingDistance,
+        "phi" in inputs,
     )
     fixed = _force_field_charges(topology, nonbonded, set(qm), cuts)
     if isinstance(charges, str):
@@ -177,6 +179,7 @@ class _Setup:
     topology: app.Topology
     neighbours: list[list[int]]
     qm: list[int]
+    elements: list[int]
     cuts: list[Cut]
     method: str
     charge: int
@@ -186,6 +189,7 @@ class _Setup:
     periodic: bool
     cutoff: float | None
     switchingDistance: float | None
+    model_sees_charges: bool
 
     def build(
         self, base: openmm.System, fixed: Sequence[float], qm_charges: Sequence[float], model: str | os.PathLike | None
@@ -195,7 +199,7 @@ class _Setup:
         charges = list(fixed)
         for i, q in zip(self.qm, qm_charges, strict=True):
             charges[i] = q if self.embedding != "none" else 0.0
-        nonbonded = _find_nonbonded(system)
+        nonbonded = find_nonbonded(system)
         _set_charges(nonbonded, charges)
         if self.periodic:
             # Otherwise the excluded pairs of QM atoms, and with them the energy, depend on the images they are in.
@@ -205,28 +209,28 @@ class _Setup:
             forces.append(KStepModelForce(model, self.qm))
             forces[1].setForceGroup(MODEL_GROUP)
             forces[1].setCorrectorForceGroup(CORRECTOR_GROUP)
-        sees_charges = forces[:1] + [f for f in forces[1:] if "phi" in readContract(model).inputs]
         for force in forces:
             for cut in self.cuts:
                 force.addLinkAtom(*cut)
             force.setUsesPeriodicBoundaryConditions(self.periodic)
-            if self.embedding == "electrostatic" and force in sees_charges:
-                self._embed(force, nonbonded, charges)
+        if self.embedding == "electrostatic":
+            self._embed(forces if self.model_sees_charges else forces[:1], nonbonded, charges)
+        for force in forces:
             system.addForce(force)
         return system
 
     def _corrector(self) -> XtbForce:
-        atoms = list(self.topology.atoms())
-        numbers = [atoms[i].element.atomic_number for i in self.qm]
         try:
-            xtb = XtbForce(self.method, self.qm, numbers, self.charge, self.multiplicity)
+            xtb = XtbForce(self.method, self.qm, self.elements, self.charge, self.multiplicity)
         except openmm.OpenMMException as e:
             raise ValueError(str(e)) from e
         xtb.setForceGroup(CORRECTOR_GROUP)
         return xtb
 
-    def _embed(self, force: QMRegionForce, nonbonded: openmm.NonbondedForce, charges: Sequence[float]) -> None:
-        """Tell a force the charges around the QM region, exactly as the NonbondedForce holds them."""
+    def _embed(
+        self, forces: Sequence[QMRegionForce], nonbonded: openmm.NonbondedForce, charges: Sequence[float]
+    ) -> None:
+        """Tell forces the charges around the QM region, exactly as the NonbondedForce holds them."""
         region, number = set(self.qm), HARDNESS_ELEMENT[self.method]
         exceptions = []
         for i in range(nonbonded.getNumExceptions()):
@@ -234,21 +238,26 @@ class _Setup:
             if (p1 in region) != (p2 in region):
                 exceptions.append((p1, p2, product) if p1 in region else (p2, p1, product))
         needed = {mm for _, mm, _ in exceptions}
-        for j, q in enumerate(charges):
-            if j not in region and (q != 0 or j in needed):
-                force.addEmbeddingCharge(j, q, number)
-        for a, i in enumerate(self.qm):
-            force.setFixedCharge(a, charges[i])
-        for exception in exceptions:
-            force.addException(*exception)
-        for virtual in boundary_charges(self.boundary, self.neighbours, charges, region, self.cuts):
-            force.addVirtualCharge(*virtual, number)
-        if self.periodic or self.cutoff is not None:
+        seen = [(j, q) for j, q in enumerate(charges) if j not in region and (q != 0 or j in needed)]
+        virtual = boundary_charges(self.boundary, self.neighbours, charges, region, self.cuts)
+        groups: Sequence[Group] = ()
+        if self.cutoff is not None:  # as in every periodic system
             near = atoms_within(self.neighbours, [c.qm for c in self.cuts], _NEAR_BONDS) - region
-            for group in embeddingGroups(self.topology, charges, self.qm, near):
+            groups = embeddingGroups(self.topology, charges, self.qm, near)
+        for force in forces:
+            for j, q in seen:
+                force.addEmbeddingCharge(j, q, number)
+            for a, i in enumerate(self.qm):
+                force.setFixedCharge(a, charges[i])
+            for exception in exceptions:
+                force.addException(*exception)
+            for charge in virtual:
+                force.addVirtualCharge(*charge, number)
+            for group in groups:
                 force.addEmbeddingGroup(*group)
-            force.setCutoffDistance(self.cutoff)
-            force.setSwitchingDistance(self.switchingDistance)
+            if self.cutoff is not None:
+                force.setCutoffDistance(self.cutoff)
+                force.setSwitchingDistance(self.switchingDistance)
 
 
 def _warn(sentence: str) -> None:
@@ -256,11 +265,8 @@ def _warn(sentence: str) -> None:
 
 
 def _check_region(topology: app.Topology, system: openmm.System, qm: list[int]) -> None:
+    check_same_size(topology, system)
     num = topology.getNumAtoms()
-    if num != system.getNumParticles():
-        raise ValueError(
-            f"The topology has {num} atoms but the System has {system.getNumParticles()} particles; they must be of the same system."
-        )
     if len(set(qm)) != len(qm):
         raise ValueError("An atom occurs twice in qmAtoms.")
     if qm and (min(qm) < 0 or max(qm) >= num):
@@ -294,36 +300,20 @@ def _check_method(method: str, embedding: str) -> None:
         )
 
 
-def _check_electrons(topology: app.Topology, qm: list[int], cuts: list[Cut], charge: int, multiplicity: int) -> None:
-    atoms = list(topology.atoms())
-    electrons = sum(atoms[i].element.atomic_number for i in qm) + len(cuts) - charge
+def _check_electrons(elements: list[int], num_links: int, charge: int, multiplicity: int) -> None:
+    electrons = sum(elements) + num_links - charge
     unpaired = multiplicity - 1
     if unpaired < 0 or electrons < unpaired or (electrons - unpaired) % 2:
-        links = f" with {len(cuts)} link hydrogens" if cuts else ""
+        links = f" with {num_links} link hydrogens" if num_links else ""
         raise ValueError(
             f"{electrons} electrons (the QM region{links} and charge {charge}) cannot have multiplicity {multiplicity}. "
             "Check the charge, the multiplicity and whether hydrogens are missing."
         )
 
 
-def _find_nonbonded(system: openmm.System) -> openmm.NonbondedForce:
-    found = [f for f in system.getForces() if isinstance(f, openmm.NonbondedForce)]
-    if len(found) != 1:
-        raise ValueError(f"Expected one NonbondedForce in the System, found {len(found)}.")
-    force = found[0]
-    if force.getNonbondedMethod() not in (openmm.NonbondedForce.NoCutoff, *_PERIODIC):
-        raise ValueError(
-            "The NonbondedForce uses a cutoff for the Coulomb interaction, which would not agree with the embedding. Create "
-            "the System with nonbondedMethod=PME, or NoCutoff if it is not periodic."
-        )
-    if force.getNumParticleParameterOffsets() or force.getNumExceptionParameterOffsets():
-        raise ValueError(
-            "The NonbondedForce has parameter offsets: charges that change with a parameter cannot be embedded."
-        )
-    return force
-
-
-def _check_model(model, numbers: list[int], method: str, charge: int, multiplicity: int, embedding: str) -> None:
+def _check_model(
+    model, numbers: list[int], method: str, charge: int, multiplicity: int, embedding: str
+) -> ModelContract:
     contract = readContract(model)
     if contract.kind != "potential":
         raise ValueError(f"Expected a model of kind 'potential', found {contract.kind!r} in '{model}'.")
@@ -343,13 +333,14 @@ def _check_model(model, numbers: list[int], method: str, charge: int, multiplici
         raise ValueError(
             f"Expected a model that was trained with the hardness element {HARDNESS_ELEMENT[method]}, found {contract.hardnessElement} in '{model}'."
         )
+    return contract
 
 
 def _force_field_charges(
     topology: app.Topology, nonbonded: openmm.NonbondedForce, qm: set[int], cuts: list[Cut]
 ) -> list[float]:
     """The charges (e) of all particles, after what a cut leaves over has been moved."""
-    charges = [nonbonded.getParticleParameters(i)[0].value_in_unit(CHARGE) for i in range(nonbonded.getNumParticles())]
+    charges = particle_charges(nonbonded)
     for mm, inner, moved in move_leftover_charge(topology, charges, qm, cuts):
         charges[mm] -= moved
         charges[inner] += moved
@@ -378,11 +369,10 @@ def _kind_of_charges(kind: str, total: float, charge: int, has_charges: bool, ne
 
 def _set_charges(nonbonded: openmm.NonbondedForce, charges: Sequence[float]) -> None:
     """Change charges, and with them the charge products of 1-4 exceptions."""
-    old = []
+    old = particle_charges(nonbonded)
     for i, q in enumerate(charges):
-        q_old, sigma, epsilon = nonbonded.getParticleParameters(i)
-        old.append(q_old.value_in_unit(CHARGE))
         if q != old[i]:
+            _, sigma, epsilon = nonbonded.getParticleParameters(i)
             nonbonded.setParticleParameters(i, q, sigma, epsilon)
     for i in range(nonbonded.getNumExceptions()):
         p1, p2, product, sigma, epsilon = nonbonded.getExceptionParameters(i)

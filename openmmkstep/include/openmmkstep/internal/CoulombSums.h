@@ -20,12 +20,8 @@ public:
     OpenMM::Vec3 getForce(int j) const {
         return OpenMM::Vec3(force[0][j], force[1][j], force[2][j]);
     }
-    /**
-     * Sum Q_j/sqrt(R_j^2 + d2) over the charges from `first` on.
-     *
-     * @param[out] minR2  the smallest R_j^2
-     */
-    double sumPotential(int first, const OpenMM::Vec3& point, double d2, double& minR2) const;
+    /** Sum Q_j/sqrt(R_j^2 + d2) over the charges. */
+    double sumPotential(const OpenMM::Vec3& point, double d2) const;
     /**
      * Add the forces of the energy scale*Q_j/sqrt(R_j^2 + d2) on the charges from `first` on.
      *
