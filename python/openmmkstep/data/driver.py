@@ -36,13 +36,13 @@ def make_system(system: openmm.System, region: Region, model: str | None) -> ope
         if unwanted or type(force).__name__.startswith(_COUPLED):
             system.removeForce(i)
     if model is not None:
-        system.addForce(stand_in(xtb, model, system))
+        system.addForce(replacement(xtb, model, system))
     make_hydrogens_heavy(system, region)
     return system
 
 
-def stand_in(xtb: XtbForce, model: str, system: openmm.System) -> KStepModelForce:
-    """A KStepModelForce with everything of an XtbForce, its force group too."""
+def replacement(xtb: XtbForce, model: str, system: openmm.System) -> KStepModelForce:
+    """A KStepModelForce with the particles, surroundings and force group of an XtbForce: to the integrator, the corrector."""
     force = KStepModelForce(model, xtb.getParticles())
     for i in range(xtb.getNumLinkAtoms()):
         force.addLinkAtom(*xtb.getLinkAtomParameters(i))
@@ -61,7 +61,6 @@ def stand_in(xtb: XtbForce, model: str, system: openmm.System) -> KStepModelForc
         force.setSwitchingDistance(xtb.getSwitchingDistance())
     force.setUsesPeriodicBoundaryConditions(xtb.usesPeriodicBoundaryConditions())
     force.setForceGroup(xtb.getForceGroup())
-    # It does not stand back for anything here.
     force.setCorrectorForceGroup(unused_groups(system, {xtb.getForceGroup()})[-1])
     return force
 
@@ -119,22 +118,22 @@ class Driver:
         K
     seed : int
         of the thermostat
-    group : int
-        force group of the xTB or model force
     platform : str
         'Reference' or 'CPU'
     """
 
-    def __init__(self, system: openmm.System, region: Region, temperature: float, seed: int, group: int, platform: str):
-        self.system, self.region, self.temperature, self.group = system, region, temperature, group
+    def __init__(self, system: openmm.System, region: Region, temperature: float, seed: int, platform: str):
+        self.system, self.region, self.temperature = system, region, temperature
         self._cold = min(temperature, SURROUNDINGS)
+        kinds = (XtbForce, KStepModelForce)
+        self.force = next(f for f in map(cast, system.getForces()) if isinstance(f, kinds))
         self.integrator = KStepIntegrator(TIME_STEP, 1, "impulse", self._cold, FRICTION)
         self._couple(temperature, self._cold, FRICTION)
         self.integrator.setRandomNumberSeed(seed)
         self.integrator.setErrorRecovery(False)
         self.integrator.setAllowResonance(True)
-        self.integrator.setCorrectorForceGroup(group)
-        self.integrator.setModelForceGroup(unused_groups(system, {group})[0])
+        self.integrator.setCorrectorForceGroup(self.force.getForceGroup())
+        self.integrator.setModelForceGroup(unused_groups(system, set())[0])
         properties = {"Threads": "1"} if platform == "CPU" else {}
         self.context = openmm.Context(
             system, self.integrator, openmm.Platform.getPlatformByName(platform), properties
@@ -175,6 +174,6 @@ class Driver:
             return None
         return np.array(self.context.getState().getPeriodicBoxVectors(asNumpy=True)._value)
 
-    def group_energy(self) -> float:
+    def region_energy(self) -> float:
         """Energy of the xTB or model force (kJ/mol)."""
-        return self.context.getState(energy=True, groups={self.group}).getPotentialEnergy()._value
+        return self.context.getState(energy=True, groups={self.force.getForceGroup()}).getPotentialEnergy()._value

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 
-from ..forces import KStepModelForce, QMRegionState, XtbForce, cast
+from ..forces import QMRegionState
 from .bias import Bias, CollectiveVariable, Metadynamics, UmbrellaWindows
 from .dataset import Dataset, write_atomically
 from .driver import TIME_STEP, Driver, add_sweep, make_system, set_sweep
@@ -137,11 +137,8 @@ class Walker:
         seeds = np.random.SeedSequence([plan.seed, plan.number])
         self.rng = np.random.default_rng(seeds)
         seed = int(seeds.generate_state(1)[0] >> 2) + 1
-        self.driver = Driver(
-            system, self.region, plan.temperature, seed, self._xtb.getForceGroup(), plan.platform
-        )
-        kind = XtbForce if plan.model is None else KStepModelForce
-        self._force = next(f for f in map(cast, system.getForces()) if isinstance(f, kind))
+        self.driver = Driver(system, self.region, plan.temperature, seed, plan.platform)
+        self._force = self.driver.force
         self.frames = self.blocks = self.faults = self._fruitless = 0
         self._good: list[np.ndarray] = []
         self._energies: list[float] = []
@@ -280,7 +277,7 @@ class Walker:
             return self._force.computeQMRegion(self.driver.context, self.plan.dampingLengths), 0.0
         # The subtractive term is the same in both and cancels.
         state, energy = self._labeller.label(positions, self.driver.box())
-        return state, energy - self.driver.group_energy()
+        return state, energy - self.driver.region_energy()
 
     def _record(self, state: QMRegionState, positions: np.ndarray) -> None:
         """Keep a labelled frame, and every so often its geometry in the gas phase."""
