@@ -185,9 +185,7 @@ class Metadynamics:
 
     def update(self, force: openmm.CustomCompoundBondForce, context: openmm.Context, bias: np.ndarray) -> None:
         """Copy a tabulated bias to a Context."""
-        force.getTabulatedFunction(0).setFunctionParameters(
-            bias.tolist(), self.minimum, self.maximum, *((True,) if self.cv.isPeriodic else ())
-        )
+        force.getTabulatedFunction(0).setFunctionParameters(bias.tolist(), self.minimum, self.maximum)
         force.updateParametersInContext(context)
 
     def _function(self, bias: np.ndarray) -> openmm.Continuous1DFunction:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 _POLL = 0.5  # s
 _TIMEOUT = "20s"
+_WORKERS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "DASK_LOGGING__DISTRIBUTED": "warning"}
+"""Environment of the local workers: one thread each, and no chatter."""
 
 
 def run_serial(plans: Sequence[Plan], folder: Path, report: Callable[[int, int], None]) -> None:
@@ -64,12 +68,28 @@ def local_cluster(workers: int) -> SpecCluster:
 
     options = {"nthreads": 1, "memory_limit": 0, "dashboard": False}
     worker = {"cls": SubprocessWorker, "options": {"worker_class": "distributed.Worker", "worker_kwargs": options}}
-    return SpecCluster(
-        scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}},
-        workers={i: worker for i in range(workers)},
-        name="openmmkstep",
-        silence_logs=30,
-    )
+    with environment(_WORKERS):
+        return SpecCluster(
+            scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}},
+            workers={i: worker for i in range(workers)},
+            name="openmmkstep",
+            silence_logs=logging.WARNING,
+        )
+
+
+@contextlib.contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """Environment variables for the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def count_cores() -> int:
@@ -90,7 +110,7 @@ def _submit(plans: Sequence[Plan], folder: Path, client: Client, report: Callabl
             except TimeoutError:
                 done = ()
             for plan in plans:
-                report(plan.number, read_progress(folder, plan.number))
+                report(plan.number, read_progress(folder, plan.number)[0])
             for future in done:
                 future.result()
             pending = list(pending)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,6 +30,12 @@ _WALKERS = 8
 _INTERVALS = {False: 0.02, True: 0.04}
 """ps between frames, by whether a model drives; its steps cost less than a label."""
 _RUNS = "walkers"
+_FAULTS = 0.1
+"""Share of frames after a fault that a user should hear of."""
+
+
+class SamplingWarning(UserWarning):
+    """The sampled frames are right, but there is something to know about them."""
 
 
 def sampleFrames(
@@ -41,6 +48,7 @@ def sampleFrames(
     picoseconds=20,
     walkers: int | None = None,
     interval=None,
+    equilibration=1.0,
     gas: float = 0.3,
     model: str | os.PathLike | None = None,
     bias: Bias | None = None,
@@ -77,11 +85,13 @@ def sampleFrames(
     temperatures : sequence of float or Quantity
         of the QM region (K), in turn for the walkers
     picoseconds : float or Quantity
-        length of each walker's run, 1 ps of equilibration not counted
+        length of each walker's run, after its equilibration
     walkers : int, optional
         how many; by default 8, or one for each umbrella window and temperature
     interval : float or Quantity, optional
         time between frames (ps); by default 0.02, or 0.04 with a model
+    equilibration : float or Quantity
+        time before a walker's first frame (ps)
     gas : float
         share of the frames (0-1) that are also labelled without surroundings
     model : str or path, optional
@@ -126,6 +136,7 @@ def sampleFrames(
     if walkers is None:
         walkers = windows * len(temperatures) if windows > 1 else _WALKERS
     steps, frames = round(interval / TIME_STEP), round(strip(picoseconds, PICOSECOND) / interval)
+    equilibration = max(0, round(strip(equilibration, PICOSECOND) / TIME_STEP))
     _check(temperatures, walkers, steps, frames, gas, block, platform)
     damping = findDampingLengths(region.species, region.method) if region.hardnessElement is not None else ()
     torsions = ()
@@ -140,6 +151,7 @@ def sampleFrames(
         "temperatures": temperatures,
         "walkers": walkers,
         "steps": steps,
+        "equilibration": equilibration,
         "gas": gas,
         "model": None if model is None else hashlib.sha256(Path(model).read_bytes()).hexdigest(),
         "bias": repr(bias),
@@ -169,6 +181,7 @@ def sampleFrames(
                 temperature=temperature,
                 frames=frames,
                 interval=steps,
+                equilibration=equilibration,
                 gas=gas,
                 block=block,
                 model=model,
@@ -184,7 +197,7 @@ def sampleFrames(
 
 def _run(plans: list[Plan], dataset: Dataset, cluster, progress: bool) -> None:
     """Run what is not finished, with a progress bar over all walkers."""
-    done = {plan.number: min(read_progress(dataset.folder, plan.number), plan.frames) for plan in plans}
+    done = {plan.number: min(read_progress(dataset.folder, plan.number)[0], plan.frames) for plan in plans}
     unfinished = [plan for plan in plans if done[plan.number] < plan.frames]
     if not unfinished:
         return
@@ -200,6 +213,15 @@ def _run(plans: list[Plan], dataset: Dataset, cluster, progress: bool) -> None:
             run_serial(unfinished, dataset.folder, report)
         else:
             run_parallel(unfinished, dataset.folder.resolve(), cluster, report)
+    faults = sum(read_progress(dataset.folder, plan.number)[1] for plan in plans)
+    frames = sum(plan.frames for plan in plans)
+    if faults > _FAULTS * frames:
+        warnings.warn(
+            f"The model that drove the walkers failed {faults} times in {frames} frames, so many of these are near each "
+            "other and near its faults. Train it with them, then sample again.",
+            SamplingWarning,
+            stacklevel=3,
+        )
 
 
 def _open(folder, region: Region, system: openmm.System, damping, seed: int) -> Dataset:
@@ -241,7 +263,10 @@ def _first_walker(dataset: Dataset, settings: dict) -> int:
 
 def _check(temperatures, walkers: int, steps: int, frames: int, gas: float, block: int, platform: str) -> None:
     problems: list[tuple[bool, Callable[[], str]]] = [
-        (not temperatures or min(temperatures) <= 0, lambda: f"temperatures must be positive (K), found {temperatures}"),
+        (
+            not temperatures or min(temperatures) <= 0,
+            lambda: f"temperatures must be positive (K), found {temperatures}",
+        ),
         (walkers < 1, lambda: f"at least one walker is needed, found {walkers}"),
         (steps < 1, lambda: f"the interval between frames must be at least {TIME_STEP} ps"),
         (frames < 1, lambda: "the run must be at least as long as the interval between frames"),

@@ -20,8 +20,6 @@ from .driver import TIME_STEP, Driver, add_sweep, make_system, set_sweep
 from .labels import Labeller, make_frames
 from .region import Region, findXtbForce
 
-EQUILIBRATION = 1.0  # ps
-SETTLING = 0.1  # ps, after each return to an earlier frame
 TURN = 10.0
 """ps for a full turn of a swept torsion."""
 FAILURE = 40.0  # kJ/mol; a D so far from its median is a fault of the model
@@ -56,6 +54,8 @@ class Plan:
         to record, gas-phase ones and those that led to a fault of the model not counted
     interval : int
         steps between frames
+    equilibration : int
+        steps before the first one
     gas : float
         share of the frames that are also labelled without surroundings
     block : int
@@ -79,6 +79,7 @@ class Plan:
     temperature: float
     frames: int
     interval: int
+    equilibration: int
     gas: float
     block: int
     model: str | None = None
@@ -93,17 +94,18 @@ def state_file(folder: Path, number: int) -> Path:
     return Path(folder) / "walkers" / f"walker-{number:04d}.npz"
 
 
-def read_progress(folder: Path, number: int) -> int:
-    """How many frames a walker has written; 0 before its first block."""
+def read_progress(folder: Path, number: int) -> tuple[int, int]:
+    """How many frames a walker has written, and how many faults it met; 0 before its first block."""
     try:
         with np.load(state_file(folder, number), allow_pickle=False) as file:
-            return json.loads(str(file["numbers"]))["frames"]
+            numbers = json.loads(str(file["numbers"]))
+        return numbers["frames"], numbers["faults"]
     except _BAD_STATE:
-        return 0
+        return 0, 0
 
 
-def run_walker(plan: Plan, folder: str, report: Callable[[int], None] | None = None) -> int:
-    """Run a walker to its end, from where it was if it was killed; returns the number of faults.
+def run_walker(plan: Plan, folder: str, report: Callable[[int], None] | None = None) -> None:
+    """Run a walker to its end, from where it was if it was killed.
 
     Parameters
     ----------
@@ -113,9 +115,7 @@ def run_walker(plan: Plan, folder: str, report: Callable[[int], None] | None = N
     report : callable, optional
         is given the number of frames after each block
     """
-    walker = Walker(plan, Dataset(folder))
-    walker.run(report or (lambda frames: None))
-    return walker.faults
+    Walker(plan, Dataset(folder)).run(report or (lambda frames: None))
 
 
 class Walker:
@@ -171,7 +171,7 @@ class Walker:
             self.driver.quench(self._seed())
             self._good = [self.driver.positions()]
             self._pull()
-            self.driver.integrator.step(round(EQUILIBRATION / TIME_STEP))
+            self.driver.integrator.step(self.plan.equilibration)
             self._good.append(self.driver.positions())
         except openmm.OpenMMException:
             if self.plan.model is None:
@@ -189,7 +189,7 @@ class Walker:
             delta = float(np.arctan2(np.sin(delta), np.cos(delta)))
         for part in np.linspace(0.05, 1.0, 20):
             self.driver.context.setParameter("umbrellaCentre", here + part * delta)
-            self.driver.integrator.step(round(EQUILIBRATION / TIME_STEP / 20))
+            self.driver.integrator.step(max(1, self.plan.equilibration // 20))
 
     def _cv(self, positions: np.ndarray) -> float:
         return self.plan.bias.cv.evaluate(positions, self.driver.box())
@@ -240,25 +240,19 @@ class Walker:
     def _return(self) -> None:
         """Go on from an earlier good frame, with new velocities."""
         self.faults += 1
-        while True:
-            self._fruitless += 1
-            if self._fruitless > FRUITLESS:
-                what = "the model" if self.plan.model else "the dynamics"
-                raise RuntimeError(
-                    f"Walker {self.plan.number}: {what} failed {FRUITLESS} times in a row before the next frame. Start from "
-                    "a relaxed structure"
-                    + (", or sample by xTB (model=None) and train the model further first." if self.plan.model else ".")
-                )
-            # Not from the last one, which may lead into the same fault.
-            choices = self._good[:-1] or self._good
-            self.driver.start(choices[self.rng.integers(len(choices))], self.driver.box(), self._seed())
-            self._trail.clear()
-            self._start_sweep()
-            try:
-                self.driver.integrator.step(round(SETTLING / TIME_STEP))
-                return
-            except openmm.OpenMMException:
-                continue
+        self._fruitless += 1
+        if self._fruitless > FRUITLESS:
+            what = "the model" if self.plan.model else "the dynamics"
+            advice = ", or sample by xTB (model=None) and train the model further first." if self.plan.model else "."
+            raise RuntimeError(
+                f"Walker {self.plan.number}: {what} failed {FRUITLESS} times in a row before the next frame. Start from a "
+                f"relaxed structure{advice}"
+            )
+        # Not from the last one, which may lead into the same fault.
+        choices = self._good[:-1] or self._good
+        self.driver.start(choices[self.rng.integers(len(choices))], self.driver.box(), self._seed())
+        self._trail.clear()
+        self._start_sweep()
 
     # Labels.
 
@@ -304,6 +298,9 @@ class Walker:
         except openmm.OpenMMException:
             self._fault()
             return
+        if self.plan.model is not None and state.energy > self._highest():
+            self._fault()
+            return
         self._record(state, positions)
         if self.plan.model is not None:
             self._differences = [*self._differences, difference][-_HISTORY:]
@@ -313,13 +310,15 @@ class Walker:
         if self.frames % _GOOD_INTERVAL == 0:
             self._good = [*self._good, positions][-_GOOD:]
         bias = self.plan.bias
-        if isinstance(bias, Metadynamics) and self.frames % max(1, round(bias.period / TIME_STEP / self.plan.interval)) == 0:
+        if (
+            isinstance(bias, Metadynamics)
+            and self.frames % max(1, round(bias.period / TIME_STEP / self.plan.interval)) == 0
+        ):
             self._hills = bias.addHill(self._hills, self._cv(positions), self.plan.temperature)
             bias.update(self._bias, self.driver.context, self._hills)
 
     def _fault(self) -> None:
         """Label the snapshots that led here until they become absurd, and return to an earlier frame."""
-        limit = np.median(self._energies) + HIGHEST if self._energies else np.inf
         trail = list(self._trail) if self._labeller is not None else []
         for positions in trail:
             if not np.isfinite(positions).all():
@@ -328,10 +327,14 @@ class Walker:
                 state, _ = self._labeller.label(positions, self.driver.box())
             except openmm.OpenMMException:  # the SCF does not converge there
                 break
-            if state.energy > limit:
+            if state.energy > self._highest():
                 break
             self._record(state, positions)
         self._return()
+
+    def _highest(self) -> float:
+        """The energy (kJ/mol) beyond which a frame is of no use."""
+        return np.median(self._energies) + HIGHEST if self._energies else np.inf
 
     # Blocks and restarts.
 

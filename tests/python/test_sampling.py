@@ -1,0 +1,254 @@
+"""sampleFrames(): labels, restarts, clusters, models that fail. A QM water among 29 waters, on Reference."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import generate
+import numpy as np
+import openmm
+import pytest
+import torch
+from conftest import make_context, make_xtb
+
+from openmmkstep import ModelContract, XtbForce, cast, saveModel
+from openmmkstep.data import Dataset, Frames, Region, sampleFrames
+from openmmkstep.data.driver import Driver, make_system
+
+OPTIONS = {
+    "cluster": "serial",
+    "platform": "Reference",
+    "progress": False,
+    "walkers": 1,
+    "block": 4,
+    "equilibration": 0.04,
+}
+
+
+def sample(droplet, folder, picoseconds: float = 0.2, **options) -> Dataset:
+    """Ten frames a walker by default."""
+    options = OPTIONS | {"topology": droplet.topology} | options
+    return sampleFrames(droplet.system, droplet.positions, folder, picoseconds=picoseconds, **options)
+
+
+def assert_equal(found: Frames, expected: Frames) -> None:
+    for name in Frames.names():
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+
+
+def write_model(path, module, **contract) -> str:
+    fields = {"species": generate.SPECIES} | generate.PHI | contract
+    saveModel(module, path, ModelContract(**fields))
+    return str(path)
+
+
+class Breaks(generate.Water):
+    """NaN where the first bond is longer than 0.1 nm, which at 300 K it soon is."""
+
+    def forward(self, positions: torch.Tensor, phi: torch.Tensor):
+        energy = self.harmonic(positions)[0] + (self.q0 * phi).sum()
+        if float((positions[0] - positions[1]).norm()) > 0.1:
+            return energy * float("nan")
+        return energy
+
+
+class AlwaysBroken(generate.Water):
+    def forward(self, positions: torch.Tensor, phi: torch.Tensor):
+        return self.harmonic(positions)[0] * float("nan")
+
+
+class Soft(generate.Water):
+    """Bonds of a hundredth of the strength: soon D is far from its median."""
+
+    def forward(self, positions: torch.Tensor, phi: torch.Tensor):
+        return 0.01 * self.harmonic(positions)[0] + (self.q0 * phi).sum()
+
+
+def check_labels(frames: Frames) -> None:
+    """Gas-phase frames against xTB itself; embedded ones with the same geometry by the change of charges with phi."""
+    force, _ = make_xtb("water", "GFN2-xTB", accuracy=0.2)
+    context = make_context([force], 3)
+    gas = np.flatnonzero(~frames.embedded)
+    assert len(gas)
+    for i in gas:
+        context.setPositions(frames.positions[i])
+        state = force.computeQMRegion(context)
+        assert frames.energies[i] == pytest.approx(state.energy, abs=1e-3)
+        np.testing.assert_allclose(frames.forces[i], state.forces, atol=0.1)
+        np.testing.assert_allclose(frames.charges[i], state.charges, atol=1e-4)
+        before = i - 1  # the same structure with its surroundings
+        np.testing.assert_allclose(frames.positions[before], frames.positions[i], atol=1e-12)
+        mean = (frames.charges[before] + frames.charges[i]) / 2
+        change = frames.energies[before] - frames.energies[i]
+        assert abs(change) > 5
+        assert change == pytest.approx(mean @ frames.potentials[before], abs=0.03 * abs(change) + 0.3)
+
+
+def test_labels_of_xtb_driven_frames(droplet, tmp_path):
+    dataset = sample(droplet, tmp_path / "a.kstep", gas=0.5, walkers=2, temperatures=(300, 450))
+    frames = dataset.read()
+    assert len(frames) == 30 and frames.embedded.sum() == 20
+    assert set(zip(frames.trajectories, frames.temperatures, strict=True)) == {(0, 300.0), (1, 450.0)}
+    assert np.ptp(frames.positions[:, 1] - frames.positions[:, 0], axis=0).min() > 1e-3  # it moves
+    check_labels(frames)
+    assert dataset.provenance["seed"] == 1 and len(dataset.provenance["dampingLengths"]) == 3
+    assert [p.name for p in dataset.blocks(0)] == [f"block-0000-{i:05d}.h5" for i in range(3)]
+
+
+@pytest.mark.parametrize("driven_by_model", [False, True])
+def test_continued_run_equals_uninterrupted(droplet, tmp_path, driven_by_model):
+    options = {"interval": 0.02, "gas": 0.5}
+    if driven_by_model:
+        options["model"] = write_model(tmp_path / "model.pt", generate.PhiEnergy())
+    # Eight frames are two blocks; no block ends early because of where the first run ended.
+    sample(droplet, tmp_path / "a.kstep", 0.16, **options)
+    continued = sample(droplet, tmp_path / "a.kstep", 0.24, **options)
+    whole = sample(droplet, tmp_path / "b.kstep", 0.24, **options)
+    assert len(whole) == 18
+    assert_equal(continued.read(), whole.read())
+    # A finished run is left alone.
+    times = [p.stat().st_mtime_ns for p in continued.blocks()]
+    sample(droplet, tmp_path / "a.kstep", 0.24, **options)
+    assert [p.stat().st_mtime_ns for p in continued.blocks()] == times
+
+
+def test_other_arguments_add_walkers(droplet, tmp_path):
+    first = sample(droplet, tmp_path / "a.kstep", 0.08).read()
+    both = sample(droplet, tmp_path / "a.kstep", 0.08, seed=2).read()
+    assert set(both.trajectories) == {0, 1}
+    assert_equal(both[both.trajectories == 0], first)
+    assert np.abs(both.positions[both.trajectories == 1][0] - first.positions[0]).max() > 1e-4
+    runs = sorted((tmp_path / "a.kstep" / "walkers").glob("run-*.json"))
+    assert [json.loads(p.read_text())["first"] for p in runs] == [0, 1]
+
+
+KILLED = """
+import sys, openmm, numpy as np
+from openmm import XmlSerializer
+from openmmkstep.data import sampleFrames
+folder, system, positions = sys.argv[1:]
+sampleFrames(XmlSerializer.deserialize(open(system).read()), np.load(positions), folder, cluster="serial",
+             platform="Reference", progress=False, walkers=1, block=4, picoseconds=4, gas=0.5,
+             equilibration=0.04)
+"""
+
+
+def test_kill_loses_one_block(droplet, tmp_path):
+    """SIGKILL at a random moment; then the run goes on as if nothing had been."""
+    (tmp_path / "system.xml").write_text(openmm.XmlSerializer.serialize(droplet.system))
+    np.save(tmp_path / "positions.npy", droplet.positions)
+    folder = tmp_path / "a.kstep"
+    arguments = [sys.executable, "-c", KILLED, folder, tmp_path / "system.xml", tmp_path / "positions.npy"]
+    process = subprocess.Popen([str(a) for a in arguments])
+    try:
+        limit = time.time() + 60
+        while len(list(folder.glob("block-*.h5"))) < 3 and process.poll() is None and time.time() < limit:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    dataset = Dataset(folder)
+    blocks = len(dataset.blocks())
+    assert blocks >= 3 and dataset.check() == []
+    before = dataset.read()
+    (folder / f"block-0000-{blocks:05d}.h5.tmp").write_bytes(b"half a block")
+    options = {"gas": 0.5, "topology": None}
+    frames = 4 * blocks + 6
+    after = sample(droplet, folder, 0.02 * frames, **options).read()
+    assert after.embedded.sum() == frames and set(after.trajectories) == {0}
+    # The state may be one block behind the blocks: that one is made again, and is the same.
+    assert_equal(after[: len(before)], before)
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_dask_equals_serial(droplet, tmp_path):
+    environment = dict(os.environ)
+    options = {"walkers": 2, "gas": 0.5, "temperatures": (300,)}
+    serial = sample(droplet, tmp_path / "serial.kstep", 0.12, **options)
+    parallel = sample(droplet, tmp_path / "dask.kstep", 0.12, **options | {"cluster": None})
+    assert len(serial) == 18
+    assert_equal(parallel.read(), serial.read())
+    assert dict(os.environ) == environment
+
+
+@pytest.mark.filterwarnings("ignore:The model that drove")
+@pytest.mark.parametrize("fault", ["not a number", "outside", "difference"])
+def test_bad_model(droplet, tmp_path, fault):
+    """A fault ends the stretch, its trail is labelled, and the walker goes on; labels are xTB's all the same."""
+    if fault == "not a number":
+        model = write_model(tmp_path / "model.pt", Breaks())
+    elif fault == "outside":
+        ranges = [(0, 1, 0.09, 0.0985), (0, 2, 0.0, 1.0), (1, 2, 0.0, 1.0)]
+        model = write_model(tmp_path / "model.pt", generate.PhiEnergy(), distanceRanges=ranges)
+    else:
+        model = write_model(tmp_path / "model.pt", Soft())
+    dataset = sample(droplet, tmp_path / "a.kstep", 0.8, model=model, interval=0.02, gas=0.2, block=20)
+    state = np.load(tmp_path / "a.kstep" / "walkers" / "walker-0000.npz")
+    assert json.loads(str(state["numbers"]))["faults"] >= 2
+    frames = dataset.read()
+    assert frames.embedded.sum() >= 40
+    assert frames.energies.max() - np.median(frames.energies) < 700  # the limit is on the median up to then
+    check_labels(frames)
+    bonds = np.linalg.norm(frames.positions[:, 1] - frames.positions[:, 0], axis=1)
+    if fault == "outside":
+        assert bonds.max() > 0.0985  # what led out is in the data
+
+
+def test_hopeless_model(droplet, tmp_path):
+    """Outside of its region whatever it does."""
+    model = write_model(tmp_path / "model.pt", generate.PhiEnergy(), distanceRanges=[(0, 1, 0.2, 0.3)])
+    # Each stretch still gives the frames that led to the fault.
+    with pytest.warns(UserWarning, match=r"failed \d+ times in 2 frames"):
+        dataset = sample(droplet, tmp_path / "a.kstep", 0.08, model=model)
+    assert len(dataset) >= 2
+    model = write_model(tmp_path / "nan.pt", AlwaysBroken())
+    with pytest.raises(RuntimeError, match="Walker .*the model failed 20 times in a row"):
+        sample(droplet, tmp_path / "b.kstep", 0.08, model=model)
+
+
+def test_walkers_own_system(droplet):
+    """Heavy hydrogens, no barostat, one of xTB and model; two temperatures."""
+    system = copy.deepcopy(droplet.system)
+    system.addForce(openmm.MonteCarloBarostat(1, 300))
+    region = Region.fromSystem(system, droplet.topology)
+    own = make_system(system, region, None)
+    masses = [own.getParticleMass(i)._value for i in range(own.getNumParticles())]
+    assert masses[1] == masses[2] == 3.0 and masses[4] == pytest.approx(1.008, abs=0.01)  # rigid waters keep theirs
+    original = [system.getParticleMass(i)._value for i in range(3)]
+    assert sum(masses[:3]) == pytest.approx(sum(original))
+    assert not any(isinstance(f, openmm.MonteCarloBarostat) for f in own.getForces())
+    assert sum(isinstance(f, XtbForce) for f in map(cast, own.getForces())) == 1
+    driver = Driver(own, region, 500.0, 1, "Reference")
+    particles, temperature, _, _ = driver.integrator.getRegion(0)
+    assert (list(particles), temperature._value) == ([0, 1, 2], 500.0)
+    assert driver.integrator.getTemperature()._value == 300.0
+
+
+def test_refusals(droplet, tmp_path):
+    with pytest.raises(ValueError, match="temperatures must be positive"):
+        sample(droplet, tmp_path / "a.kstep", temperatures=())
+    with pytest.raises(ValueError, match="share of gas-phase frames"):
+        sample(droplet, tmp_path / "a.kstep", gas=1.5)
+    with pytest.raises(ValueError, match="platform is 'CPU' or 'Reference'"):
+        sample(droplet, tmp_path / "a.kstep", platform="CUDA")
+    with pytest.raises(ValueError, match=r"shape \(90, 3\).*found \(5, 3\)"):
+        sampleFrames(droplet.system, np.zeros((5, 3)), tmp_path / "a.kstep", topology=droplet.topology)
+    with pytest.raises(TypeError, match="address of a scheduler"):
+        sample(droplet, tmp_path / "a.kstep", cluster=3)
+    Dataset.create(tmp_path / "b.kstep", Region((8,), (0,), ()))
+    with pytest.raises(ValueError, match="another region.*use another folder"):
+        sample(droplet, tmp_path / "b.kstep")
+
+
+def test_damaged_state(droplet, tmp_path):
+    sample(droplet, tmp_path / "a.kstep", 0.08)
+    path = Path(tmp_path / "a.kstep" / "walkers" / "walker-0000.npz")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="walker-0000.npz.*damaged.*Delete it and the blocks"):
+        sample(droplet, tmp_path / "a.kstep", 0.16)
