@@ -15,8 +15,9 @@ import openmm
 import pytest
 import torch
 from conftest import make_context, make_xtb
+from small_systems import alanine_dipeptide, new_context, nonbonded_of
 
-from openmmkstep import ModelContract, XtbForce, cast, saveModel
+from openmmkstep import ModelContract, XtbForce, cast, createQMMMSystem, saveModel
 from openmmkstep.data import Dataset, Frames, Region, sampleFrames
 from openmmkstep.data.driver import Driver, make_system
 
@@ -70,23 +71,28 @@ class Soft(generate.Water):
 
 
 def check_labels(frames: Frames) -> None:
-    """Gas-phase frames against xTB itself; embedded ones with the same geometry by the change of charges with phi."""
+    """Frames of water: those in the gas phase against xTB itself, the others by them."""
     force, _ = make_xtb("water", "GFN2-xTB", accuracy=0.2)
     context = make_context([force], 3)
-    gas = np.flatnonzero(~frames.embedded)
-    assert len(gas)
-    for i in gas:
+    for i in np.flatnonzero(~frames.embedded):
         context.setPositions(frames.positions[i])
         state = force.computeQMRegion(context)
         assert frames.energies[i] == pytest.approx(state.energy, abs=1e-3)
         np.testing.assert_allclose(frames.forces[i], state.forces, atol=0.1)
         np.testing.assert_allclose(frames.charges[i], state.charges, atol=1e-4)
-        before = i - 1  # the same structure with its surroundings
-        np.testing.assert_allclose(frames.positions[before], frames.positions[i], atol=1e-12)
-        mean = (frames.charges[before] + frames.charges[i]) / 2
-        change = frames.energies[before] - frames.energies[i]
-        assert abs(change) > 5
-        assert change == pytest.approx(mean @ frames.potentials[before], abs=0.03 * abs(change) + 0.3)
+    check_pairs(frames)
+
+
+def check_pairs(frames: Frames) -> None:
+    """What the surroundings do to the energy of a geometry is the charge's mean on the way times phi."""
+    gas = np.flatnonzero(~frames.embedded)
+    assert len(gas)
+    change = frames.energies[gas - 1] - frames.energies[gas]
+    np.testing.assert_allclose(frames.positions[gas - 1], frames.positions[gas], atol=1e-12)
+    mean = (frames.charges[gas - 1] + frames.charges[gas]) / 2
+    expected = (mean * frames.potentials[gas - 1]).sum(axis=1)
+    assert np.abs(change).max() > 1
+    np.testing.assert_allclose(change, expected, rtol=0.03, atol=0.1)
 
 
 def test_labels_of_xtb_driven_frames(droplet, tmp_path):
@@ -252,3 +258,47 @@ def test_damaged_state(droplet, tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="walker-0000.npz.*damaged.*Delete it and the blocks"):
         sample(droplet, tmp_path / "a.kstep", 0.16)
+
+
+def test_walker_that_another_process_runs(droplet, tmp_path, monkeypatch):
+    folder = tmp_path / "a.kstep"
+    sample(droplet, folder, 0.08)
+    monkeypatch.setattr("openmmkstep.data.plan._PATIENCE", 0.3)
+    code = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); time.sleep(60)"
+    lock = str(folder / "walkers" / "walker-0000.lock")
+    other = subprocess.Popen([sys.executable, "-c", code, lock], stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        with pytest.raises(RuntimeError, match="Another process is running walker 0"):
+            sample(droplet, folder, 0.16)
+    finally:
+        other.kill()
+        other.wait()
+    assert len(sample(droplet, folder, 0.16)) > 4  # a lock does not outlive its process
+
+
+@pytest.mark.parametrize("driven_by_model", [False, True])
+def test_periodic_box_and_link_atom(tmp_path, driven_by_model):
+    """The side chain of alanine, with a link hydrogen and a cutoff, in a box; driven by springs or by xTB."""
+    topology, mm, x = alanine_dipeptide(20, "cubic")
+    nonbonded_of(mm).setNonbondedMethod(openmm.NonbondedForce.PME)
+    nonbonded_of(mm).setPMEParameters(3.0, 20, 20, 20)
+    radii = {"cutoff": 0.6, "switchingDistance": 0.4}
+    system = createQMMMSystem(topology, mm, [10, 11, 12, 13], charges="forcefield", **radii)
+    force = next(f for f in map(cast, system.getForces()) if isinstance(f, XtbForce))
+    context = new_context(system, x)
+    owned = next(f for f in map(cast, context.getSystem().getForces()) if isinstance(f, XtbForce))
+    start = owned.computeQMRegion(context, [0.07] * 5)
+    model = None
+    if driven_by_model:
+        model = tmp_path / "model.pt"
+        generate.write_molecule(model, [6, 1, 1, 1, 1], start.positions, start.charges)
+    options = OPTIONS | {"topology": topology, "model": model, "interval": 0.02}
+    dataset = sampleFrames(system, x, tmp_path / "a.kstep", picoseconds=0.16, gas=0.5, **options)
+    frames = dataset.read()
+    assert dataset.region.species == (6, 1, 1, 1, 1)
+    assert frames.embedded.sum() >= 8
+    bonds = np.linalg.norm(frames.positions[:, 1:] - frames.positions[:, :1], axis=2)
+    np.testing.assert_allclose(bonds[:, 3], force.getLinkAtomParameters(0)[2]._value, atol=1e-9)
+    assert 0.08 < bonds.min() and bonds.max() < 0.15
+    check_pairs(frames)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .walker import Plan, read_progress, run_walker
+from .plan import Plan, read_progress
+from .walker import run_walker
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster

@@ -21,10 +21,11 @@ from .damping import findDampingLengths
 from .dataset import Dataset, write_atomically
 from .driver import TIME_STEP
 from .labels import Labeller
+from .plan import Plan, read_progress
 from .provenance import findProvenance, systemDigest
 from .region import Region, findXtbForce
 from .torsions import findRotatableTorsions
-from .walker import TURN, Plan, read_progress
+from .walker import TURN
 
 _WALKERS = 8
 _INTERVALS = {False: 0.02, True: 0.04}
@@ -215,7 +216,7 @@ def _run(plans: list[Plan], dataset: Dataset, cluster, progress: bool) -> None:
             run_parallel(unfinished, dataset.folder.resolve(), cluster, report)
     faults = sum(read_progress(dataset.folder, plan.number)[1] for plan in plans)
     frames = sum(plan.frames for plan in plans)
-    if faults > _FAULTS * frames:
+    if faults > max(2, _FAULTS * frames):
         warnings.warn(
             f"The model that drove the walkers failed {faults} times in {frames} frames, so many of these are near each "
             "other and near its faults. Train it with them, then sample again.",

@@ -5,19 +5,17 @@ from __future__ import annotations
 import collections
 import io
 import json
-import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import openmm
 
 from ..forces import QMRegionState
-from .bias import Bias, CollectiveVariable, Metadynamics, UmbrellaWindows
+from .bias import CollectiveVariable, Metadynamics, UmbrellaWindows
 from .dataset import Dataset, write_atomically
 from .driver import TIME_STEP, Driver, add_sweep, make_system, set_sweep
 from .labels import Labeller, make_frames
+from .plan import BAD_STATE, Plan, lock_walker, state_file
 from .region import Region, findXtbForce
 
 TURN = 10.0
@@ -28,80 +26,6 @@ FRUITLESS = 20  # faults in a row without a frame between them
 _TRAIL_STEPS, _TRAIL = 5, 20  # steps between the snapshots that are kept, and their number
 _HISTORY = 500  # energies and differences that medians are taken of
 _GOOD, _GOOD_INTERVAL = 8, 10  # snapshots to return to, and frames between them
-_BAD_STATE = (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile, json.JSONDecodeError, EOFError)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a walker does; it depends on nothing else.
-
-    Attributes
-    ----------
-    number : int
-        of the trajectory
-    seed : int
-    system : str
-        XML of the user's System
-    positions : array of shape (particles, 3)
-        nm
-    box : array of shape (3, 3) or None
-        nm
-    dampingLengths : tuple of float
-        nm
-    temperature : float
-        K
-    frames : int
-        to record, gas-phase ones and those that led to a fault of the model not counted
-    interval : int
-        steps between frames
-    equilibration : int
-        steps before the first one
-    gas : float
-        share of the frames that are also labelled without surroundings
-    block : int
-        frames a block
-    model : str or None
-        file of the model that drives
-    bias : UmbrellaWindows, Metadynamics or None
-    window : int
-        of the bias
-    sweep : tuple of torsions, each 4 particles
-        to drag one after the other
-    platform : str
-    """
-
-    number: int
-    seed: int
-    system: str
-    positions: np.ndarray
-    box: np.ndarray | None
-    dampingLengths: tuple[float, ...]
-    temperature: float
-    frames: int
-    interval: int
-    equilibration: int
-    gas: float
-    block: int
-    model: str | None = None
-    bias: Bias | None = None
-    window: int = 0
-    sweep: tuple[tuple[int, int, int, int], ...] = ()
-    platform: str = "CPU"
-
-
-def state_file(folder: Path, number: int) -> Path:
-    """Where a walker keeps what it goes on from."""
-    return Path(folder) / "walkers" / f"walker-{number:04d}.npz"
-
-
-def read_progress(folder: Path, number: int) -> tuple[int, int]:
-    """How many frames a walker has written, and how many faults it met; 0 before its first block."""
-    try:
-        with np.load(state_file(folder, number), allow_pickle=False) as file:
-            numbers = json.loads(str(file["numbers"]))
-        return numbers["frames"], numbers["faults"]
-    except _BAD_STATE:
-        return 0, 0
 
 
 def run_walker(plan: Plan, folder: str, report: Callable[[int], None] | None = None) -> None:
@@ -115,7 +39,9 @@ def run_walker(plan: Plan, folder: str, report: Callable[[int], None] | None = N
     report : callable, optional
         is given the number of frames after each block
     """
-    Walker(plan, Dataset(folder)).run(report or (lambda frames: None))
+    dataset = Dataset(folder)
+    with lock_walker(dataset.folder, plan.number):
+        Walker(plan, dataset).run(report or (lambda frames: None))
 
 
 class Walker:
@@ -366,7 +292,6 @@ class Walker:
             numbers=np.array(json.dumps(numbers)),
         )
         path = state_file(self.dataset.folder, self.plan.number)
-        path.parent.mkdir(exist_ok=True)
         write_atomically(path, buffer.getvalue())
 
     def _load(self) -> bool:
@@ -383,7 +308,7 @@ class Walker:
             self.rng.bit_generator.state = numbers.pop("rng")
             for name, value in numbers.items():
                 setattr(self, name, value)
-        except _BAD_STATE as e:
+        except BAD_STATE as e:
             raise ValueError(
                 f"The state '{path}' of a walker is damaged ({e}). Delete it and the blocks block-{self.plan.number:04d}-*.h5: "
                 "this walker begins anew; the others are not affected."
