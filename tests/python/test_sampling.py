@@ -210,9 +210,9 @@ def test_hopeless_model(droplet, tmp_path):
     """Outside of its region whatever it does."""
     model = write_model(tmp_path / "model.pt", generate.PhiEnergy(), distanceRanges=[(0, 1, 0.2, 0.3)])
     # Each stretch still gives the frames that led to the fault.
-    with pytest.warns(UserWarning, match=r"failed \d+ times in 2 frames"):
-        dataset = sample(droplet, tmp_path / "a.kstep", 0.08, model=model)
-    assert len(dataset) >= 2
+    with pytest.warns(UserWarning, match=r"failed \d+ times in 10 frames"):
+        dataset = sample(droplet, tmp_path / "a.kstep", 0.4, model=model)
+    assert len(dataset) >= 10
     model = write_model(tmp_path / "nan.pt", AlwaysBroken())
     with pytest.raises(RuntimeError, match="Walker .*the model failed 20 times in a row"):
         sample(droplet, tmp_path / "b.kstep", 0.08, model=model)
