@@ -305,3 +305,28 @@ def test_the_model_travels_with_the_force(way, tmp_path):
     found = energy_forces(make_context(other, 6, X_ALL))
     assert found[0] == expected[0]
     np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_a_model_may_be_the_corrector(models):
+    """A better model in the corrector's group; k-step dynamics between two models."""
+    better, cheap = make_model(models("phi_energy"), group=1), make_model(models("energy"))
+    integrator = openmmkstep.KStepIntegrator(0.0005, 2)
+    with pytest.raises(openmm.OpenMMException, match="in the corrector's force group"):
+        make_context([better, cheap], 3, X, integrator)  # it would stand in for itself
+    better.setCorrectorForceGroup(31)
+    integrator = openmmkstep.KStepIntegrator(0.0005, 2)
+    context = make_context([better, cheap], 3, X, integrator)
+    integrator.step(3)
+    difference = energy_of(context, {1}) - energy_of(context, {2})
+    assert integrator.computeD()._value == pytest.approx(difference, abs=1e-9)
+    assert energy_of(context) == pytest.approx(energy_of(context, {1}), abs=1e-9)
+
+
+def test_region_of_validity_in_a_context(tmp_path):
+    contract = openmmkstep.ModelContract(species=generate.SPECIES, distanceRanges=[(0, 1, 0.08, 0.11)])
+    openmmkstep.saveModel(generate.Energy(), tmp_path / "model.pt", contract)
+    force = make_model(tmp_path / "model.pt")
+    context = make_context(force, 3, X)
+    assert not force.isOutsideTrainingRegion(context)
+    context.setPositions(1.3 * X)
+    assert force.isOutsideTrainingRegion(context)
