@@ -1,6 +1,24 @@
 """The data that a model is made from: frames of the embedded system, labelled by xTB."""
 
+from .bias import CollectiveVariable, Metadynamics, UmbrellaWindows
+from .damping import findDampingLengths
+from .dataset import Dataset
 from .frames import Frames
+from .provenance import findProvenance
 from .region import Region, findBonds
+from .sampling import sampleFrames
+from .torsions import findRotatableTorsions
 
-__all__ = ["Frames", "Region", "findBonds"]
+__all__ = [
+    "CollectiveVariable",
+    "Dataset",
+    "Frames",
+    "Metadynamics",
+    "Region",
+    "UmbrellaWindows",
+    "findBonds",
+    "findDampingLengths",
+    "findProvenance",
+    "findRotatableTorsions",
+    "sampleFrames",
+]
