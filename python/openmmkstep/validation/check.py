@@ -52,7 +52,7 @@ class _Effort:
     repeats: int
 
 
-_FULL = _Effort(1.0, 2.0, 200, 2000, 8, 0.5, 60)
+_FULL = _Effort(1.0, 2.0, 200, 2000, 8, 0.75, 60)
 _QUICK = _Effort(0.2, 0.2, 20, 100, 2, 0.1, 10)
 
 

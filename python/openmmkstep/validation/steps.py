@@ -9,8 +9,9 @@ import numpy as np
 from openmm import app, unit
 
 from ..qmmm.mollification import findMollification
+from ..qmmm.terms import CORRECTOR_GROUP, MODEL_GROUP
 from ._statistics import Estimate
-from .drift import DriftPrediction, predictDrift
+from .drift import DriftPrediction, predict_drifts
 from .subject import CheckSubject
 
 TOLERANCE = 0.05
@@ -74,7 +75,7 @@ def predictSteps(
     temperature=300 * unit.kelvin,
     kinds: Sequence[str] = _KINDS,
     pieces: int = 8,
-    picoseconds: float = 0.5,
+    picoseconds: float = 0.75,
     baseStepSize=0.001 * unit.picosecond,
     equilibration: float = 2.0,
     tolerance: float = TOLERANCE,
@@ -113,28 +114,23 @@ def predictSteps(
         subject = subject.withHydrogenMass(hydrogenMass)
     topology = topology or subject.makeTopology()
     positions = subject.starts[0]
-    rows = []
+    resets = []
     for kind in kinds:
-        reset: Sequence = []
-        if kind != "impulse":
-            reset = findMollification(topology, subject.system, positions, temperature, deep=kind == "deep")
-        prediction = predictDrift(
-            subject.system,
-            positions,
-            reset,
-            temperature,
-            pieces,
-            picoseconds,
-            interval=_INTERVAL * unit.picosecond,
-            baseStepSize=baseStepSize,
-            equilibration=equilibration,
-            seed=seed,
-            platform=subject.platform,
-            properties=subject.properties,
-            progress=False,
+        found = kind != "impulse"
+        resets.append(
+            findMollification(topology, subject.system, positions, temperature, deep=kind == "deep") if found else []
         )
-        rows.append(tabulate(prediction, kind, tolerance))
-        advance(1 / len(kinds))
+    predictions = predict_drifts(
+        subject.system,
+        positions,
+        resets,
+        (temperature, pieces, picoseconds, _INTERVAL, baseStepSize, equilibration),
+        (CORRECTOR_GROUP, MODEL_GROUP),
+        seed,
+        (subject.platform, subject.properties),
+        advance,
+    )
+    rows = [tabulate(p, kind, tolerance) for p, kind in zip(predictions, kinds, strict=True)]
     return StepReport(rows, tolerance, hydrogenMass)
 
 
