@@ -13,7 +13,7 @@ using namespace OpenMM;
 using namespace std;
 
 KStepIntegrator::KStepIntegrator(double baseStepSize, int k, const string& scheme, double temperature, double friction) :
-        extraChances(4), randomNumberSeed(0), correctorForceGroup(1), modelForceGroup(2), adaptive(false), errorRecovery(true),
+        extraChances(4), randomNumberSeed(0), correctorForceGroup(1), modelForceGroup(2), adaptive(false), errorRecovery(true), maxUndoneStates(0),
         includeShadowWork(false), allowResonance(false), scheme(scheme), thermostat("langevin"), resonanceCheckedFor(0),
         jumpNumThreads(1), allowJumpWithoutThermostat(false), warnedOfJumpFriction(false), hasModel(false),
         hasSurroundings(true), areThermostatsCurrent(false),

@@ -6,7 +6,9 @@ load_bindings()
 
 from .contract import ModelContract, readContract, saveModel  # noqa: E402
 from .forces import KStepModelForce, QMRegionForce, XtbForce, cast  # noqa: E402
+from .handedness import findHandedness, findSides  # noqa: E402
 from .integrator import KStepIntegrator  # noqa: E402
+from .matching import matchModel  # noqa: E402
 from .qmmm import createQMMMSystem, findMollification  # noqa: E402
 from .reporter import KStepReporter  # noqa: E402
 from .restart import cutTable, cutTrajectory  # noqa: E402
@@ -29,7 +31,10 @@ __all__ = [
     "cutTable",
     "cutTrajectory",
     "findDistanceRanges",
+    "findHandedness",
     "findMollification",
+    "findSides",
+    "matchModel",
     "readContract",
     "saveModel",
     "tuneMetropolis",
