@@ -15,19 +15,22 @@ from openmm import unit
 from ._units import NANOMETER
 from .data import sampleFrames
 from .data.dataset import write_atomically
+from .data.driver import TIME_STEP
 from .improve import Improvement, improveModel
 from .qmmm.setup_file import QMMMSetup
+from .qmmm.terms import CORRECTOR_GROUP
 from .training import TrainingResult, trainModel
-from .validation import ModelReport, checkModel, measureCosts, prepareCheck
+from .validation import ModelReport, checkModel
 
 DATA, FIRST, IMPROVED, CHECK, RECORD, MODEL = "data.kstep", "first", "improved", "check", "pipeline.json", "model.pt"
 _SHARES = {"sample": 0.18, "first": 0.12, "active": 0.2, "train": 0.38}
 """Of the time; the check takes what it takes, some four minutes for 22 atoms."""
-_STEPS_PER_PS = 500
 _ACTIVE_INTERVAL = 0.04  # ps
+_MODEL_SHARE = 0.1
+"""What a model call is assumed to cost, as a share of a step by xTB."""
 _LEAST = 2.0  # ps of each walker
 _WALKERS = 8
-_RELAXATION = 400  # steps
+_RELAXATION, _TIMED = 400, 40  # steps
 
 
 @dataclass
@@ -109,12 +112,16 @@ def makeModel(
     common = {"seed": seed, "cluster": cluster, "progress": progress, "walkers": _WALKERS}
     sample = common | setup.options.get("sample", {})
     train = {"seed": seed, "progress": progress} | setup.options.get("train", {})
+
+    def training(stage: str) -> dict:
+        return train if "steps" in train else {"seconds": 60 * minutes * _SHARES[stage]} | train
+
     with record.timed("sample"):
         data = sampleFrames(
             system, positions, folder / DATA, topology=setup.topology, **{"picoseconds": lengths["sample"]} | sample
         )
     with record.timed("first"):
-        first = trainModel(data, folder / FIRST, **{"seconds": 60 * minutes * _SHARES["first"]} | train)
+        first = trainModel(data, folder / FIRST, **training("first"))
     with record.timed("improve"):
         improvement = improveModel(
             system,
@@ -123,9 +130,9 @@ def makeModel(
             [data],
             folder / IMPROVED,
             topology=setup.topology,
-            picoseconds=lengths["active"],
-            sample={k: v for k, v in sample.items() if k != "picoseconds"},
-            train={"seconds": 60 * minutes * _SHARES["train"]} | train,
+            picoseconds=sample.get("picoseconds", lengths["active"]),
+            sample=sample,
+            train=training("train"),
             seed=seed,
             cluster=cluster,
             progress=progress,
@@ -154,27 +161,44 @@ def relax(system: openmm.System, setup: QMMMSetup, seed: int) -> np.ndarray:
     array of shape (particles, 3)
         nm
     """
-    integrator = openmm.LangevinMiddleIntegrator(50 * unit.kelvin, 20 / unit.picosecond, 0.5 * unit.femtosecond)
-    integrator.setRandomNumberSeed(seed)
-    platform = openmm.Platform.getPlatformByName("CPU")
-    context = openmm.Context(system, integrator, platform)
-    vectors = setup.topology.getPeriodicBoxVectors()
-    if vectors is not None and system.usesPeriodicBoundaryConditions():
-        context.setPeriodicBoxVectors(*vectors)
-    context.setPositions(setup.positions)
-    context.applyConstraints(1e-6)
-    integrator.step(_RELAXATION)
+    context = _context(system, setup, setup.positions, 0.5 * unit.femtosecond, seed)
+    context.getIntegrator().step(_RELAXATION)
     return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(NANOMETER)
 
 
 def _lengths(system, positions, setup: QMMMSetup, minutes: float, workers: int | None) -> dict[str, float]:
     """Picoseconds of each walker in both samplings, from what an xTB call and an MM step cost."""
     workers = workers or len(os.sched_getaffinity(0))
-    costs = measureCosts(prepareCheck(system, positions, None, setup.topology))
     seconds = {name: 60 * minutes * _SHARES[name] * workers / _WALKERS for name in ("sample", "active")}
-    xtb, mm = costs.corrector, costs.common
-    per_ps = {"sample": _STEPS_PER_PS * (xtb + mm), "active": _STEPS_PER_PS * (mm + 0.1 * xtb) + xtb / _ACTIVE_INTERVAL}
+    whole = _seconds_per_step(system, positions, setup, 0xFFFFFFFF)
+    rest = _seconds_per_step(system, positions, setup, 0xFFFFFFFF & ~(1 << CORRECTOR_GROUP))
+    per_ps = {
+        "sample": whole / TIME_STEP,
+        "active": (rest + _MODEL_SHARE * whole) / TIME_STEP + whole / _ACTIVE_INTERVAL,
+    }
     return {name: max(_LEAST, round(seconds[name] / per_ps[name], 1)) for name in seconds}
+
+
+def _seconds_per_step(system, positions, setup: QMMMSetup, groups: int) -> float:
+    context = _context(system, setup, positions, 0.5 * unit.femtosecond)
+    context.getIntegrator().setIntegrationForceGroups(groups)
+    context.getIntegrator().step(5)
+    begin = time.perf_counter()
+    context.getIntegrator().step(_TIMED)
+    return (time.perf_counter() - begin) / _TIMED
+
+
+def _context(system, setup: QMMMSetup, positions, step, seed: int = 1) -> openmm.Context:
+    integrator = openmm.LangevinMiddleIntegrator(50 * unit.kelvin, 20 / unit.picosecond, step)
+    integrator.setRandomNumberSeed(seed)
+    platform = openmm.Platform.getPlatformByName("CPU")
+    context = openmm.Context(system, integrator, platform, {"Threads": "1"})
+    vectors = setup.topology.getPeriodicBoxVectors()
+    if vectors is not None and system.usesPeriodicBoundaryConditions():
+        context.setPeriodicBoxVectors(*vectors)
+    context.setPositions(positions)
+    context.applyConstraints(1e-6)
+    return context
 
 
 class _Record:

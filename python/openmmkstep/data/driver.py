@@ -135,9 +135,7 @@ class Driver:
         self.integrator.setCorrectorForceGroup(self.force.getForceGroup())
         self.integrator.setModelForceGroup(unused_groups(system, set())[0])
         properties = {"Threads": "1"} if platform == "CPU" else {}
-        self.context = openmm.Context(
-            system, self.integrator, openmm.Platform.getPlatformByName(platform), properties
-        )
+        self.context = openmm.Context(system, self.integrator, openmm.Platform.getPlatformByName(platform), properties)
 
     def _couple(self, temperature: float, cold: float, friction: float) -> None:
         self.integrator.setTemperature(cold)

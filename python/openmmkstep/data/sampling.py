@@ -241,7 +241,10 @@ def _first_walker(dataset: Dataset, settings: dict) -> int:
 
 def _check(temperatures, walkers: int, steps: int, frames: int, gas: float, block: int, platform: str) -> None:
     problems: list[tuple[bool, Callable[[], str]]] = [
-        (not temperatures or min(temperatures) <= 0, lambda: f"temperatures must be positive (K), found {temperatures}"),
+        (
+            not temperatures or min(temperatures) <= 0,
+            lambda: f"temperatures must be positive (K), found {temperatures}",
+        ),
         (walkers < 1, lambda: f"at least one walker is needed, found {walkers}"),
         (steps < 1, lambda: f"the interval between frames must be at least {TIME_STEP} ps"),
         (frames < 1, lambda: "the run must be at least as long as the interval between frames"),

@@ -313,7 +313,10 @@ class Walker:
         if self.frames % _GOOD_INTERVAL == 0:
             self._good = [*self._good, positions][-_GOOD:]
         bias = self.plan.bias
-        if isinstance(bias, Metadynamics) and self.frames % max(1, round(bias.period / TIME_STEP / self.plan.interval)) == 0:
+        if (
+            isinstance(bias, Metadynamics)
+            and self.frames % max(1, round(bias.period / TIME_STEP / self.plan.interval)) == 0
+        ):
             self._hills = bias.addHill(self._hills, self._cv(positions), self.plan.temperature)
             bias.update(self._bias, self.driver.context, self._hills)
 
