@@ -126,10 +126,10 @@ def improveModel(
     folder.mkdir(parents=True, exist_ok=True)
     new = [MergedDataset([k]).datasets[0] for k in kept]
     if picoseconds:
-        arguments = {"picoseconds": picoseconds, "seed": seed, "cluster": cluster, "progress": progress} | (sample or {})
-        new.append(
-            sampleFrames(system, positions, folder / ACTIVE, topology=topology, model=model, **arguments)
+        arguments = {"picoseconds": picoseconds, "seed": seed, "cluster": cluster, "progress": progress} | (
+            sample or {}
         )
+        new.append(sampleFrames(system, positions, folder / ACTIVE, topology=topology, model=model, **arguments))
     if not sum(map(len, new)):
         raise ValueError("There are no new frames: sample some (picoseconds > 0), or give what FrameKeeper kept.")
     merged = MergedDataset([*data, *new])
@@ -155,7 +155,9 @@ def improveModel(
         for name, pair in errors.items()
     }
     (folder / COMPARISON).write_text(
-        json.dumps({"old": str(model), "new": str(training.path), "better": result.isBetter, "errors": summary}, indent=1)
+        json.dumps(
+            {"old": str(model), "new": str(training.path), "better": result.isBetter, "errors": summary}, indent=1
+        )
     )
     return result
 
@@ -174,7 +176,9 @@ def _held_out(frames: Frames, isNew: np.ndarray, model: Path, seed: int) -> list
     fresh = np.unique(frames.trajectories[isNew])
     count = max(1, round(0.1 * len(fresh)))
     if len(fresh) == 1 and not earlier:
-        raise ValueError("All new frames are of one trajectory, and the old model's training held out none: sample more.")
+        raise ValueError(
+            "All new frames are of one trajectory, and the old model's training held out none: sample more."
+        )
     chosen = np.random.default_rng(seed).choice(fresh, count if len(fresh) > 1 else 0, replace=False)
     return sorted(earlier | set(chosen.tolist()))
 

@@ -15,19 +15,22 @@ from openmm import unit
 from ._units import NANOMETER
 from .data import sampleFrames
 from .data.dataset import write_atomically
-from .improve import Improvement, improveModel
+from .data.driver import TIME_STEP
+from .improve import ACTIVE, Improvement, improveModel
 from .qmmm.setup_file import QMMMSetup
+from .qmmm.terms import CORRECTOR_GROUP
 from .training import TrainingResult, trainModel
-from .validation import ModelReport, checkModel, measureCosts, prepareCheck
+from .validation import ModelReport, checkModel
 
-DATA, FIRST, IMPROVED, CHECK, RECORD, MODEL = "data.kstep", "first", "improved", "check", "pipeline.json", "model.pt"
-_SHARES = {"sample": 0.18, "first": 0.12, "active": 0.2, "train": 0.38}
-"""Of the time; the check takes what it takes, some four minutes for 22 atoms."""
-_STEPS_PER_PS = 500
+DATA, FIRST, IMPROVED, CHECK, RECORD, MODEL = "data.kstep", "first", "improved-{}", "check", "pipeline.json", "model.pt"
+_SHARES = {"sample": 0.15, "first": 0.10, "active": 0.27, "train": 0.12, "last": 0.36}
+"""Of the time: xTB-driven sampling, the first training, all active sampling, trainings but the last one, the last one."""
 _ACTIVE_INTERVAL = 0.04  # ps
+_MODEL_SHARE = 0.1
+"""What a model call is assumed to cost, as a share of a step by xTB."""
 _LEAST = 2.0  # ps of each walker
 _WALKERS = 8
-_RELAXATION = 400  # steps
+_RELAXATION, _TIMED = 400, 40  # steps
 
 
 @dataclass
@@ -40,7 +43,8 @@ class MadeModel:
         the model
     first : TrainingResult
         the model that the active learning began with
-    improvement : Improvement
+    improvements : list of Improvement
+        the rounds of active learning
     report : ModelReport
         the check
     minutes : dict of str to float
@@ -49,13 +53,14 @@ class MadeModel:
 
     path: Path
     first: TrainingResult
-    improvement: Improvement
+    improvements: list[Improvement]
     report: ModelReport
     minutes: dict[str, float]
 
     def __str__(self) -> str:
         times = ", ".join(f"{name} {m:.1f}" for name, m in self.minutes.items())
-        return f"{self.improvement}\n\n{self.report}\n\nMinutes: {times}\nThe model: {self.path}"
+        rounds = "\n\n".join(map(str, self.improvements))
+        return f"{rounds}\n\n{self.report}\n\nMinutes: {times}\nThe model: {self.path}"
 
 
 def makeModel(
@@ -63,6 +68,7 @@ def makeModel(
     folder: str | os.PathLike,
     *,
     minutes: float = 40,
+    rounds: int = 2,
     seed: int = 1,
     cluster=None,
     workers: int | None = None,
@@ -71,8 +77,9 @@ def makeModel(
     """Make a k-step model of a QM region from nothing.
 
     Stages, each in the folder: xTB-driven sampling (data.kstep), a first training (first/), sampling with that model,
-    labelled by xTB, and a longer training on everything (improved/), and checkModel() (check/check.html). The time is
-    divided among the stages by costs that are measured at the start. Called again it goes on where it was interrupted.
+    labelled by xTB, and another training on everything, in two rounds (improved-1/, improved-2/), and checkModel()
+    (check/check.html). The time is divided among the stages by costs that are measured at the start. Called again it goes
+    on where it was interrupted.
 
     Parameters
     ----------
@@ -82,6 +89,8 @@ def makeModel(
         for everything that is made; model.pt in it is the result
     minutes : float
         time for sampling and training on this machine; the check comes on top
+    rounds : int
+        of active learning, at least one
     seed : int
     cluster : None, str or Client
         where walkers run, as of sampleFrames()
@@ -98,40 +107,54 @@ def makeModel(
     ValueError
         If the time is not positive, or the folder was made with other settings.
     """
-    if not minutes > 0:
-        raise ValueError(f"Expected a positive number of minutes, found {minutes}.")
+    if not minutes > 0 or rounds < 1:
+        raise ValueError(f"Expected a positive number of minutes and rounds, found {minutes} and {rounds}.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    record = _Record(folder / RECORD, {"minutes": minutes, "seed": seed})
+    record = _Record(folder / RECORD, {"minutes": minutes, "rounds": rounds, "seed": seed})
     system = setup.create(None)
     positions = record.keep("relaxed", folder / "relaxed.npy", lambda: relax(system, setup, seed))
-    lengths = record.value("picoseconds", lambda: _lengths(system, positions, setup, minutes, workers))
-    common = {"seed": seed, "cluster": cluster, "progress": progress, "walkers": _WALKERS}
+    lengths = record.value("picoseconds", lambda: _lengths(system, positions, setup, minutes, rounds, workers))
+    common = {"cluster": cluster, "progress": progress, "walkers": _WALKERS}
     sample = common | setup.options.get("sample", {})
     train = {"seed": seed, "progress": progress} | setup.options.get("train", {})
+
+    def training(stage: str) -> dict:
+        share = _SHARES[stage] / (max(1, rounds - 1) if stage == "train" else 1)
+        return train if "steps" in train else {"seconds": 60 * minutes * share} | train
+
     with record.timed("sample"):
         data = sampleFrames(
-            system, positions, folder / DATA, topology=setup.topology, **{"picoseconds": lengths["sample"]} | sample
-        )
-    with record.timed("first"):
-        first = trainModel(data, folder / FIRST, **{"seconds": 60 * minutes * _SHARES["first"]} | train)
-    with record.timed("improve"):
-        improvement = improveModel(
             system,
             positions,
-            first.path,
-            [data],
-            folder / IMPROVED,
+            folder / DATA,
             topology=setup.topology,
-            picoseconds=lengths["active"],
-            sample={k: v for k, v in sample.items() if k != "picoseconds"},
-            train={"seconds": 60 * minutes * _SHARES["train"]} | train,
-            seed=seed,
-            cluster=cluster,
-            progress=progress,
+            **{"seed": seed, "picoseconds": lengths["sample"]} | sample,
         )
+    with record.timed("first"):
+        first = trainModel(data, folder / FIRST, **training("first"))
+    best, collected, improvements = first.path, [data], []
+    for round in range(1, rounds + 1):
+        own = folder / IMPROVED.format(round)
+        with record.timed(f"round {round}"):
+            improvement = improveModel(
+                system,
+                positions,
+                best,
+                collected,
+                own,
+                topology=setup.topology,
+                picoseconds=sample.get("picoseconds", lengths["active"]),
+                sample=sample,
+                train=training("last" if round == rounds else "train"),
+                seed=seed + round,
+                cluster=cluster,
+                progress=progress,
+            )
+        best, collected = improvement.path, [*collected, own / ACTIVE]
+        improvements.append(improvement)
     path = folder / MODEL
-    write_atomically(path, improvement.path.read_bytes())
+    write_atomically(path, best.read_bytes())
     with record.timed("check"):
         report = checkModel(
             system,
@@ -141,7 +164,7 @@ def makeModel(
             folder=folder / CHECK,
             **{"seed": seed, "progress": progress} | setup.options.get("check", {}),
         )
-    return MadeModel(path, first, improvement, report, record.minutes())
+    return MadeModel(path, first, improvements, report, record.minutes())
 
 
 def relax(system: openmm.System, setup: QMMMSetup, seed: int) -> np.ndarray:
@@ -154,27 +177,45 @@ def relax(system: openmm.System, setup: QMMMSetup, seed: int) -> np.ndarray:
     array of shape (particles, 3)
         nm
     """
-    integrator = openmm.LangevinMiddleIntegrator(50 * unit.kelvin, 20 / unit.picosecond, 0.5 * unit.femtosecond)
-    integrator.setRandomNumberSeed(seed)
-    platform = openmm.Platform.getPlatformByName("CPU")
-    context = openmm.Context(system, integrator, platform)
-    vectors = setup.topology.getPeriodicBoxVectors()
-    if vectors is not None and system.usesPeriodicBoundaryConditions():
-        context.setPeriodicBoxVectors(*vectors)
-    context.setPositions(setup.positions)
-    context.applyConstraints(1e-6)
-    integrator.step(_RELAXATION)
+    context = _context(system, setup, setup.positions, 0.5 * unit.femtosecond, seed)
+    context.getIntegrator().step(_RELAXATION)
     return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(NANOMETER)
 
 
-def _lengths(system, positions, setup: QMMMSetup, minutes: float, workers: int | None) -> dict[str, float]:
+def _lengths(system, positions, setup: QMMMSetup, minutes: float, rounds: int, workers: int | None) -> dict[str, float]:
     """Picoseconds of each walker in both samplings, from what an xTB call and an MM step cost."""
     workers = workers or len(os.sched_getaffinity(0))
-    costs = measureCosts(prepareCheck(system, positions, None, setup.topology))
     seconds = {name: 60 * minutes * _SHARES[name] * workers / _WALKERS for name in ("sample", "active")}
-    xtb, mm = costs.corrector, costs.common
-    per_ps = {"sample": _STEPS_PER_PS * (xtb + mm), "active": _STEPS_PER_PS * (mm + 0.1 * xtb) + xtb / _ACTIVE_INTERVAL}
+    seconds["active"] /= rounds
+    whole = _seconds_per_step(system, positions, setup, 0xFFFFFFFF)
+    rest = _seconds_per_step(system, positions, setup, 0xFFFFFFFF & ~(1 << CORRECTOR_GROUP))
+    per_ps = {
+        "sample": whole / TIME_STEP,
+        "active": (rest + _MODEL_SHARE * whole) / TIME_STEP + whole / _ACTIVE_INTERVAL,
+    }
     return {name: max(_LEAST, round(seconds[name] / per_ps[name], 1)) for name in seconds}
+
+
+def _seconds_per_step(system, positions, setup: QMMMSetup, groups: int) -> float:
+    context = _context(system, setup, positions, 0.5 * unit.femtosecond)
+    context.getIntegrator().setIntegrationForceGroups(groups)
+    context.getIntegrator().step(5)
+    begin = time.perf_counter()
+    context.getIntegrator().step(_TIMED)
+    return (time.perf_counter() - begin) / _TIMED
+
+
+def _context(system, setup: QMMMSetup, positions, step, seed: int = 1) -> openmm.Context:
+    integrator = openmm.LangevinMiddleIntegrator(50 * unit.kelvin, 20 / unit.picosecond, step)
+    integrator.setRandomNumberSeed(seed)
+    platform = openmm.Platform.getPlatformByName("CPU")
+    context = openmm.Context(system, integrator, platform, {"Threads": "1"})
+    vectors = setup.topology.getPeriodicBoxVectors()
+    if vectors is not None and system.usesPeriodicBoundaryConditions():
+        context.setPeriodicBoxVectors(*vectors)
+    context.setPositions(positions)
+    context.applyConstraints(1e-6)
+    return context
 
 
 class _Record:

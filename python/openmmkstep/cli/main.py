@@ -46,9 +46,14 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     command = add("model", _model, "sample, train, improve and check: everything from a set-up to a checked model")
-    command.add_argument("--folder", type=Path, default=Path("kstep-model"), help="for all results (default: kstep-model)")
+    command.add_argument(
+        "--folder", type=Path, default=Path("kstep-model"), help="for all results (default: kstep-model)"
+    )
     command.add_argument("--minutes", type=float, default=40, help="for sampling and training (default: 40)")
-    command.add_argument("--cluster", help="'serial', or the address of a dask scheduler (default: this machine's cores)")
+    command.add_argument("--rounds", type=int, help="of active learning (default: 2)")
+    command.add_argument(
+        "--cluster", help="'serial', or the address of a dask scheduler (default: this machine's cores)"
+    )
 
     command = add("sample", _sample, "run walkers and label their frames by xTB", settings="data.sampleFrames")
     command.add_argument("--output", type=Path, default=Path("data.kstep"), help="the dataset (default: data.kstep)")
@@ -57,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--temperatures", type=float, nargs="+", help="K")
     command.add_argument("--walkers", type=int)
     command.add_argument("--bias", type=Path, help="TOML file with umbrella windows or metadynamics along a CV")
-    command.add_argument("--cluster", help="'serial', or the address of a dask scheduler (default: this machine's cores)")
+    command.add_argument(
+        "--cluster", help="'serial', or the address of a dask scheduler (default: this machine's cores)"
+    )
 
     command = add("train", _train, "train a model on datasets", setup=False, settings="training.trainModel")
     command.add_argument("data", type=Path, nargs="+", metavar="DATASET")
@@ -77,9 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("data", type=Path, nargs="+", metavar="DATASET", help="what the model was trained on")
     command.add_argument("--kept", type=Path, nargs="+", default=[], help="datasets of FrameKeeper")
     command.add_argument("--folder", type=Path, default=Path("improved"), help="for all results (default: improved)")
-    command.add_argument("--picoseconds", type=float, default=10, help="of each walker's run; 0: only --kept (default: 10)")
+    command.add_argument(
+        "--picoseconds", type=float, default=10, help="of each walker's run; 0: only --kept (default: 10)"
+    )
     command.add_argument("--seconds", type=float, help="how long to train (default: 600)")
-    command.add_argument("--cluster", help="'serial', or the address of a dask scheduler (default: this machine's cores)")
+    command.add_argument(
+        "--cluster", help="'serial', or the address of a dask scheduler (default: this machine's cores)"
+    )
 
     command = add("export", _export, "write a model in another format", setup=False)
     command.add_argument("model", type=Path, metavar="MODEL")
@@ -121,7 +132,7 @@ def _model(options) -> str:
     from ..pipeline import makeModel
     from ..qmmm import readSetup
 
-    settings = _settings(options, "minutes", "cluster")
+    settings = _settings(options, "minutes", "rounds", "cluster")
     return str(_call(makeModel, readSetup(options.setup), options.folder, **settings))
 
 
@@ -158,9 +169,7 @@ def _check(options) -> str:
         settings["data"] = Dataset(options.data)
     if options.quick:
         settings["quick"] = True
-    report = _call(
-        checkModel, setup.create(None), setup.positions, options.model, folder=options.folder, **settings
-    )
+    report = _call(checkModel, setup.create(None), setup.positions, options.model, folder=options.folder, **settings)
     return f"{report}\n{options.folder / 'check.html'} has the plots."
 
 

@@ -1,9 +1,11 @@
 """The data that a model is made from: frames of the embedded system, labelled by xTB."""
 
 from .bias import CollectiveVariable, Metadynamics, UmbrellaWindows
+from .bias_file import readBias
 from .damping import findDampingLengths
 from .dataset import Dataset
 from .frames import Frames
+from .merged import MergedDataset
 from .provenance import findProvenance
 from .region import Region, findBonds
 from .sampling import sampleFrames
@@ -13,6 +15,7 @@ __all__ = [
     "CollectiveVariable",
     "Dataset",
     "Frames",
+    "MergedDataset",
     "Metadynamics",
     "Region",
     "UmbrellaWindows",
@@ -20,5 +23,6 @@ __all__ = [
     "findDampingLengths",
     "findProvenance",
     "findRotatableTorsions",
+    "readBias",
     "sampleFrames",
 ]

@@ -111,6 +111,11 @@ class Dataset:
         write_atomically(folder / DESCRIPTION, (json.dumps(fields, indent=1) + "\n").encode())
         return cls(folder)
 
+    @property
+    def dampingLengths(self) -> list[float] | None:
+        """With which phi was computed, for each atom (nm); None for a region that sees no charges."""
+        return self.provenance.get("dampingLengths") or None
+
     def blocks(self, walker: int | None = None) -> list[Path]:
         """The files of all blocks, or of one walker's, in order; temporary files of killed writers are not among them."""
         found = [(m, p) for p in self.folder.iterdir() if (m := _BLOCK.fullmatch(p.name))]
