@@ -102,7 +102,8 @@ def _submit(plans: Sequence[Plan], folder: Path, client: Client, report: Callabl
     from distributed import wait
 
     # Not pure: a plan that was run before goes on from its files. No retries: what failed would fail again.
-    futures = [client.submit(run_walker, plan, str(folder), pure=False, retries=0) for plan in plans]
+    scattered = client.scatter(list(plans), hash=False)  # Systems can be large
+    futures = [client.submit(run_walker, plan, str(folder), pure=False, retries=0) for plan in scattered]
     try:
         pending = futures
         while pending:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +138,7 @@ def sampleFrames(
         walkers = windows * len(temperatures) if windows > 1 else _WALKERS
     steps, frames = round(interval / TIME_STEP), round(strip(picoseconds, PICOSECOND) / interval)
     equilibration = max(0, round(strip(equilibration, PICOSECOND) / TIME_STEP))
-    _check(temperatures, walkers, steps, frames, gas, block, platform)
+    _check(temperatures, walkers, windows, steps, frames, gas, block, platform)
     damping = findDampingLengths(region.species, region.method) if region.hardnessElement is not None else ()
     torsions = ()
     if sweep and bias is None:
@@ -262,22 +262,23 @@ def _first_walker(dataset: Dataset, settings: dict) -> int:
     return free
 
 
-def _check(temperatures, walkers: int, steps: int, frames: int, gas: float, block: int, platform: str) -> None:
-    problems: list[tuple[bool, Callable[[], str]]] = [
-        (
-            not temperatures or min(temperatures) <= 0,
-            lambda: f"temperatures must be positive (K), found {temperatures}",
-        ),
-        (walkers < 1, lambda: f"at least one walker is needed, found {walkers}"),
-        (steps < 1, lambda: f"the interval between frames must be at least {TIME_STEP} ps"),
-        (frames < 1, lambda: "the run must be at least as long as the interval between frames"),
-        (not 0 <= gas <= 1, lambda: f"the share of gas-phase frames is from 0 to 1, found {gas}"),
-        (block < 1, lambda: f"a block has at least one frame, found {block}"),
-        (platform not in ("CPU", "Reference"), lambda: f"the platform is 'CPU' or 'Reference', found '{platform}'"),
-    ]
+def _check(
+    temperatures, walkers: int, windows: int, steps: int, frames: int, gas: float, block: int, platform: str
+) -> None:
+    coldest = min(temperatures, default=0)
+    problems = (
+        (coldest <= 0, f"temperatures must be positive (K), found {temperatures}"),
+        (walkers < 1, f"at least one walker is needed, found {walkers}"),
+        (walkers < windows, f"at least {windows} walkers are needed, one for each window, found {walkers}"),
+        (steps < 1, f"the interval between frames must be at least {TIME_STEP} ps"),
+        (frames < 1, "the run must be at least as long as the interval between frames"),
+        (not 0 <= gas <= 1, f"the share of gas-phase frames is from 0 to 1, found {gas}"),
+        (block < 1, f"a block has at least one frame, found {block}"),
+        (platform not in ("CPU", "Reference"), f"the platform is 'CPU' or 'Reference', found '{platform}'"),
+    )
     for wrong, sentence in problems:
         if wrong:
-            raise ValueError(f"sampleFrames: {sentence()}.")
+            raise ValueError(f"sampleFrames: {sentence}.")
 
 
 def _first(positions):
