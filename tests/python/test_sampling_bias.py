@@ -128,14 +128,14 @@ def test_metadynamics_pushes_away_and_continues(droplet, tmp_path):
     oxygens = droplet.positions[3::3]
     near = 3 + 3 * int(np.linalg.norm(oxygens - droplet.positions[0], axis=1).argmin())
     cv = CollectiveVariable("distance", (0, near))
-    bias = Metadynamics(cv, 0.2, 0.8, width=0.01, height=20.0, biasFactor=50.0, period=0.02)
+    bias = Metadynamics(cv, 0.2, 0.8, width=0.04, height=10.0, biasFactor=50.0, period=0.02)
     options = {"temperatures": (300,), "gas": 0.0, "interval": 0.02}
-    sample(droplet, tmp_path / "a.kstep", 0.4, bias=bias, **options)
-    dataset = sample(droplet, tmp_path / "a.kstep", 0.8, bias=bias, **options)
-    whole = sample(droplet, tmp_path / "b.kstep", 0.8, bias=bias, **options)
+    sample(droplet, tmp_path / "a.kstep", 0.16, bias=bias, **options)
+    dataset = sample(droplet, tmp_path / "a.kstep", 0.6, bias=bias, **options)
+    whole = sample(droplet, tmp_path / "b.kstep", 0.6, bias=bias, **options)
     np.testing.assert_array_equal(dataset.readColumn("cv"), whole.readColumn("cv"))
-    free = sample(droplet, tmp_path / "c.kstep", 0.8, bias=UmbrellaWindows(cv, (0.3,), 1e-6), **options)
-    # 40 hills of 20 kJ/mol: it leaves its place, which the same walker without them keeps.
+    free = sample(droplet, tmp_path / "c.kstep", 0.6, bias=UmbrellaWindows(cv, (0.3,), 1e-6), **options)
+    # 30 hills of 10 kJ/mol: it leaves its place, which the same walker without them keeps.
     assert np.ptp(dataset.readColumn("cv")) > 2 * np.ptp(free.readColumn("cv"))
 
 
