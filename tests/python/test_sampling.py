@@ -14,12 +14,13 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from conftest import make_context, make_xtb
-from small_systems import alanine_dipeptide, new_context, nonbonded_of
+from conftest import energy_of, make_context, make_xtb
+from small_systems import BOXES, alanine_dipeptide, new_context, nonbonded_of, wrapped_at_random
 
 from openmmkstep import ModelContract, XtbForce, cast, createQMMMSystem, saveModel
 from openmmkstep.data import Dataset, Frames, Region, sampleFrames
 from openmmkstep.data.driver import Driver, make_system
+from openmmkstep.data.labels import Labeller
 from openmmkstep.data.walker import Walker
 
 OPTIONS = {
@@ -191,7 +192,8 @@ def test_kill_loses_one_block(droplet, tmp_path):
     assert not list(folder.glob("*.tmp"))
 
 
-def test_dask_equals_serial(droplet, tmp_path):
+def test_dask_equals_serial(droplet, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # the workers' 1 must not stay
     environment = dict(os.environ)
     options = {"walkers": 2, "gas": 0.5, "temperatures": (300,)}
     serial = sample(droplet, tmp_path / "serial.kstep", 0.12, **options)
@@ -298,7 +300,7 @@ def test_walker_that_another_process_runs(droplet, tmp_path, monkeypatch):
 @pytest.mark.parametrize("driven_by_model", [False, True])
 def test_periodic_box_and_link_atom(tmp_path, driven_by_model):
     """The side chain of alanine, with a link hydrogen and a cutoff, in a box; driven by springs or by xTB."""
-    topology, mm, x = alanine_dipeptide(20, "cubic")
+    topology, mm, x = alanine_dipeptide(20, "orthorhombic")
     nonbonded_of(mm).setNonbondedMethod(openmm.NonbondedForce.PME)
     nonbonded_of(mm).setPMEParameters(3.0, 20, 20, 20)
     radii = {"cutoff": 0.6, "switchingDistance": 0.4}
@@ -320,3 +322,18 @@ def test_periodic_box_and_link_atom(tmp_path, driven_by_model):
     np.testing.assert_allclose(bonds[:, 3], force.getLinkAtomParameters(0)[2]._value, atol=1e-9)
     assert 0.08 < bonds.min() and bonds.max() < 0.15
     check_pairs(frames)
+
+
+def test_labeller_in_another_box_than_openmms_default():
+    """Molecules in images of their own: what the System's own Context says, to the last digit."""
+    topology, mm, x = alanine_dipeptide(20, "triclinic")
+    x = wrapped_at_random(topology, x, BOXES["triclinic"], 4)
+    radii = {"cutoff": 0.6, "switchingDistance": 0.4}
+    system = createQMMMSystem(topology, mm, [10, 11, 12, 13], charges="forcefield", **radii)
+    context = new_context(system, x)
+    force = next(f for f in map(cast, context.getSystem().getForces()) if isinstance(f, XtbForce))
+    expected = force.computeQMRegion(context, [0.07] * 5)
+    state, energy = Labeller(force, len(x), [0.07] * 5).label(x, BOXES["triclinic"])
+    assert energy == pytest.approx(energy_of(context, {1}), abs=1e-6)
+    np.testing.assert_allclose(state.forces, expected.forces, atol=1e-6)
+    np.testing.assert_allclose(state.potentials, expected.potentials, atol=1e-9)
