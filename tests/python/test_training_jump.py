@@ -79,7 +79,7 @@ def test_frame_atoms_and_errors(water, tmp_path):
     frames, potential, path, _ = water
     ethylene = np.array(MOLECULES["ethylene"][1])[None]
     bonds = [(0, 1), (0, 2), (0, 3), (1, 4), (1, 5)]
-    assert find_frame_atoms(MOLECULES["ethylene"][0], bonds, ethylene) == (1, 0, 2)
+    assert find_frame_atoms(MOLECULES["ethylene"][0], bonds, ethylene) == (0, 1, 4)
     with pytest.raises(ValueError, match="never in a line"):
         find_frame_atoms([8, 6, 8], [(0, 1), (1, 2)], np.array(MOLECULES["CO2"][1])[None])
     with pytest.raises(ValueError, match="found a jump"):

@@ -210,7 +210,7 @@ def trainJump(
     finally:
         torch.set_rng_state(torch_state)
     saveModel(
-        torch.jit.script(direct.eval()),
+        torch.jit.script(direct.eval().requires_grad_(False)),
         path,
         ModelContract(
             species=contract.species,

@@ -20,7 +20,7 @@ class Soap(torch.optim.Optimizer):
     params, lr, betas, eps :
         as for torch.optim.Adam
     shampoo_beta : float
-        decay of the factors in a step
+        decay of the factors in one of their updates
     every : int
         steps between updates of the basis
     factor_every : int
@@ -74,7 +74,7 @@ class Soap(torch.optim.Optimizer):
                 state["step"] += 1
                 if state["matrix"]:
                     if state["step"] % group["factor_every"] == 0:
-                        weight = 1 - group["shampoo_beta"] ** group["factor_every"]
+                        weight = 1 - group["shampoo_beta"]
                         state["left"].lerp_(grad @ grad.mT, weight)
                         state["right"].lerp_(grad.mT @ grad, weight)
                     left, right = state["q_left"], state["q_right"]
