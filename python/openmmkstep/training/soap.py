@@ -12,18 +12,24 @@ import torch
 class Soap(torch.optim.Optimizer):
     """SOAP optimiser for small stacks of matrices.
 
+    With networks of this size it costs as much as the gradient. So both moments are kept in the eigenbasis, and the
+    factors see every fourth gradient.
+
     Parameters
     ----------
     params, lr, betas, eps :
         as for torch.optim.Adam
     shampoo_beta : float
-        decay of the factors
+        decay of the factors in one of their updates
     every : int
         steps between updates of the basis
+    factor_every : int
+        steps between updates of the factors
     """
 
-    def __init__(self, params, lr=3e-3, betas=(0.95, 0.95), shampoo_beta=0.95, every=10, eps=1e-8):
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "shampoo_beta": shampoo_beta, "every": every})
+    def __init__(self, params, lr=3e-3, betas=(0.95, 0.95), shampoo_beta=0.95, every=20, factor_every=4, eps=1e-8):
+        names = ("lr", "betas", "shampoo_beta", "every", "factor_every", "eps")
+        super().__init__(params, dict(zip(names, (lr, betas, shampoo_beta, every, factor_every, eps), strict=True)))
 
     @staticmethod
     def _start(state, grad):
@@ -39,7 +45,7 @@ class Soap(torch.optim.Optimizer):
 
     @staticmethod
     def _rotate_basis(state):
-        """One power iteration for both bases, v kept in their order."""
+        """One power iteration for both bases; v stays in their order, m is turned with them."""
         for side, axis in (("left", -2), ("right", -1)):
             basis = state["q_" + side]
             product = state[side] @ basis
@@ -48,7 +54,10 @@ class Soap(torch.optim.Optimizer):
             product = torch.gather(product, -1, order.unsqueeze(-2).expand_as(product))
             order = order.unsqueeze(-1) if axis == -2 else order.unsqueeze(-2)
             state["v"] = torch.gather(state["v"], axis, order.expand_as(state["v"]))
-            state["q_" + side] = torch.linalg.qr(product)[0]
+            new = torch.linalg.qr(product)[0]
+            turn = new.mT @ basis
+            state["m"] = turn @ state["m"] if axis == -2 else state["m"] @ turn.mT
+            state["q_" + side] = new
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -63,18 +72,17 @@ class Soap(torch.optim.Optimizer):
                 if not state:
                     self._start(state, grad)
                 state["step"] += 1
-                state["m"].lerp_(grad, 1 - beta1)
-                moment = state["m"]
                 if state["matrix"]:
-                    weight = 1 - group["shampoo_beta"]
-                    state["left"].lerp_(grad @ grad.mT, weight)
-                    state["right"].lerp_(grad.mT @ grad, weight)
+                    if state["step"] % group["factor_every"] == 0:
+                        weight = 1 - group["shampoo_beta"]
+                        state["left"].lerp_(grad @ grad.mT, weight)
+                        state["right"].lerp_(grad.mT @ grad, weight)
                     left, right = state["q_left"], state["q_right"]
                     grad = left.mT @ grad @ right
-                    moment = left.mT @ moment @ right
+                state["m"].lerp_(grad, 1 - beta1)
                 state["v"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
                 correction = (1 - beta2 ** state["step"]) ** 0.5 / (1 - beta1 ** state["step"])
-                update = moment / (state["v"].sqrt() + group["eps"])
+                update = state["m"] / state["v"].sqrt().add_(group["eps"])
                 if state["matrix"]:
                     update = left @ update @ right.mT
                 param.sub_(update, alpha=group["lr"] * correction)
