@@ -32,6 +32,10 @@ void KStepModelForce::setNumThreads(int threads) {
     numThreads = threads;
 }
 
+void KStepModelForce::allowNativeCode() const {
+    KStepModel::allowNativeCode(modelData);
+}
+
 ForceImpl* KStepModelForce::createImpl() const {
     return new KStepModelForceImpl(*this);
 }
