@@ -29,6 +29,10 @@ string firstLines(const exception& e) {
     return error == NULL ? e.what() : error->what_without_backtrace();
 }
 
+bool endsWith(const string& text, const string& end) {
+    return text.size() >= end.size() && text.compare(text.size()-end.size(), end.size(), end) == 0;
+}
+
 /**
  * Pins torch's threads while a model runs and gives them back.  With its default, all cores, a small model runs many
  * times slower as soon as another program wants one of them.
@@ -63,19 +67,27 @@ public:
  */
 class ScriptRunner : public Runner {
 public:
-    ScriptRunner(const string& data, caffe2::serialize::PyTorchStreamReader& archive, const string& owner) : owner(owner) {
+    ScriptRunner(caffe2::serialize::PyTorchStreamReader& archive, const string& owner) : owner(owner) {
         static const regex forbidden("__setstate__|[.]\\s*(save|from_file)\\b");
+        // What torch loads is a copy that was written here, without what only serves messages and can crash it.
+        stringstream copy;
+        caffe2::serialize::PyTorchStreamWriter writer([&](const void* bytes, size_t size) {
+            copy.write(static_cast<const char*>(bytes), size);
+            return size;
+        });
+        writer.setMinVersion(archive.version());
         for (const string& name : archive.getAllRecords()) {
-            if (name.compare(0, 5, "code/") != 0 || name.size() < 3 || name.compare(name.size()-3, 3, ".py") != 0)
+            if (endsWith(name, ".debug_pkl") || name == "version" || name.compare(0, 1, ".") == 0)
                 continue;
             auto [content, size] = archive.getRecord(name);
+            writer.writeRecord(name, content.get(), size);
             const char* begin = static_cast<const char*>(content.get());
             cmatch found;
-            if (regex_search(begin, begin+size, found, forbidden))
+            if (endsWith(name, ".py") && regex_search(begin, begin+size, found, forbidden))
                 throw OpenMMException(owner+": the code of the model contains '"+found.str()+"', which a model of energies and forces has no use for and which could write files.  It is not loaded.  If it is the name of a submodule, rename that.");
         }
-        istringstream stream(data);
-        module = torch::jit::load(stream, torch::kCPU);
+        writer.writeEndOfFile();
+        module = torch::jit::load(copy, torch::kCPU);
         module.eval();
     }
     void prepare(const ModelContract& contract) override {
@@ -103,7 +115,7 @@ class NativeRunner : public Runner {
 public:
     NativeRunner(caffe2::serialize::PyTorchStreamReader& archive, const string& owner) : owner(owner) {
         for (const string& name : archive.getAllRecords())
-            if (name.size() > 3 && name.compare(name.size()-3, 3, ".so") == 0) {
+            if (endsWith(name, ".so")) {
                 if (!library.empty())
                     throw OpenMMException(owner+": the package holds more than one library.  Make it anew with exportModel().");
                 auto [content, size] = archive.getRecord(name);
@@ -175,7 +187,7 @@ public:
                 contractText.assign(static_cast<const char*>(content.get()), size);
             }
             if (!archive.hasRecord("archive_format"))
-                runner.reset(new ScriptRunner(data, archive, owner));
+                runner.reset(new ScriptRunner(archive, owner));
             else if (allowNativeCode)
                 runner.reset(new NativeRunner(archive, owner));
             else

@@ -146,9 +146,12 @@ def _compile(torch, function, example: tuple, package: Path, model) -> Path:
             )
         )
     except Exception as e:  # torch's compiler raises its own classes, Python's and those of the model
-        reason = str(e).strip().splitlines() or [type(e).__name__]
+        lines = str(e).strip().splitlines() or [type(e).__name__]
+        reason = " ... ".join(
+            dict.fromkeys((lines[0], lines[-1]))
+        )  # what torch says, and what a model that throws does
         raise ValueError(
-            f"'{model}' cannot be compiled ({reason[0]}). AOTInductor needs g++, shapes that do not depend on the geometry, and "
+            f"'{model}' cannot be compiled ({reason}). AOTInductor needs g++, shapes that do not depend on the geometry, and "
             "no branches on values; use the TorchScript file, which has no such limits."
         ) from e
     finally:
