@@ -6,6 +6,7 @@ load_bindings()
 
 from .contract import ModelContract, readContract, saveModel  # noqa: E402
 from .forces import KStepModelForce, QMRegionForce, XtbForce, cast  # noqa: E402
+from .frame_keeper import FrameKeeper  # noqa: E402
 from .handedness import findHandedness, findSides  # noqa: E402
 from .integrator import KStepIntegrator  # noqa: E402
 from .matching import matchModel  # noqa: E402
@@ -18,6 +19,7 @@ from .validity import findDistanceRanges  # noqa: E402
 __version__ = load_bindings().version
 
 __all__ = [
+    "FrameKeeper",
     "KStepIntegrator",
     "KStepModelForce",
     "KStepReporter",

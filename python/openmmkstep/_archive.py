@@ -30,6 +30,8 @@ _ARCHIVE_ERRORS = (
     NotImplementedError,
     RuntimeError,
 )
+# Code that could write files, or that torch would run while it loads the model. TorchModel.cpp has the same.
+_FORBIDDEN = re.compile(r"__setstate__|[.]\s*(save|from_file)\b")
 _COMMON = r"byteorder|\.data/(version|serialization_id)|extra/[\w.-]+"
 _SCRIPT = re.compile(
     rf"{_COMMON}|data\.pkl|constants\.pkl|version|\.format_version|\.storage_alignment|(data|constants)/\d+"
@@ -151,8 +153,15 @@ class Archive:
             raise ValueError(f"'{self.name}' has damaged or foreign data in {entry} ({e}).") from e
 
     def _check_code(self, entry: str) -> None:
+        code = self.read(entry).decode(errors="replace")
+        found = _FORBIDDEN.search(code)
+        if found:
+            raise ValueError(
+                f"The code of the model '{self.name}' contains '{found.group()}', which a model of energies and forces has no use "
+                "for and which could write files. It is not loaded. If it is the name of a submodule, rename that."
+            )
         depth = deepest = 0
-        for character in self.read(entry).decode(errors="replace"):
+        for character in code:
             depth += (character in "([{") - (character in ")]}")
             deepest = max(deepest, depth)
         if deepest > _MAX_NESTING:

@@ -15,6 +15,7 @@ from conftest import make_context, run_python
 from test_model_force import make_model
 
 import openmmkstep
+from openmmkstep._openmmkstep import KStepModelForce_create
 
 FUZZ = """
 import json, sys
@@ -249,6 +250,10 @@ class RunsOnLoading(generate.Water):
 def test_code_that_could_write_files(module, word, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     openmmkstep.saveModel(module(), "model.pt", openmmkstep.ModelContract(species=generate.SPECIES))
+    refuse("model.pt", f"code of the model .* contains '{word}', .* It is not loaded")
+    # And in C++, where a model may come from XML.
+    force = openmm.XmlSerializer.deserialize(KStepModelForce_create("model.pt", [0, 1, 2]))
+    force.setForceGroup(2)
     with pytest.raises(openmm.OpenMMException, match=f"code of the model contains '{word}', .* It is not loaded"):
-        make_context(make_model("model.pt"), 3)
+        make_context(force, 3)
     assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..integrator import KStepIntegrator
 from ..qmmm.mollification import Mollification
 
 _FORCE = unit.kilojoule_per_mole / unit.nanometer
+_BAR = "{desc}: {percentage:3.0f} %|{bar:30}| {elapsed}, {remaining} left"
 _SMOOTHING = 2
 """Spectra are averaged over this many frequencies on each side, spaced by one over a piece's length."""
 
@@ -180,6 +181,35 @@ def predictDrift(
         If there are less than two pieces, the interval is not a multiple (from 2) of the base step, or the System has no
         force in one of the two groups.
     """
+    settings = (temperature, pieces, picoseconds, interval, baseStepSize, equilibration)
+    groups = (correctorForceGroup, modelForceGroup)
+    contexts = (platform, properties)
+    with tqdm(total=1.0, desc="drift", disable=not progress, bar_format=_BAR) as bar:
+
+        def advance(share: float) -> None:
+            bar.update(min(share, bar.total - bar.n))
+
+        return predict_drifts(system, positions, [mollification], settings, groups, seed, contexts, advance)[0]
+
+
+def predict_drifts(
+    system: openmm.System,
+    positions,
+    mollifications: Sequence[Sequence | Mollification],
+    settings: tuple,
+    groups: tuple[int, int],
+    seed: int,
+    on: tuple[openmm.Platform | None, dict | None],
+    advance: Callable[[float], None],
+) -> list[DriftPrediction]:
+    """What predictDrift() does, for several mollifications along the same runs: one corrector call each and sample.
+
+    ``settings`` are temperature, pieces, picoseconds, interval, baseStepSize and equilibration, ``groups`` those of
+    corrector and model, ``on`` platform and properties; ``advance`` is called with the share done since the last time.
+    """
+    temperature, pieces, picoseconds, interval, baseStepSize, equilibration = settings
+    correctorForceGroup, modelForceGroup = groups
+    platform, properties = on
     dt, kelvin = strip(baseStepSize, PICOSECOND), strip(temperature, KELVIN)
     stride = round(strip(interval, PICOSECOND) / dt)
     samples = round(picoseconds / (stride * dt)) if stride > 0 else 0
@@ -189,15 +219,20 @@ def predictDrift(
         )
     if pieces < 2 or samples < 8:
         raise ValueError(f"Expected at least two pieces of eight samples, found {pieces} of {samples}.")
-    groups = {f.getForceGroup() for f in system.getForces()}
+    present = {f.getForceGroup() for f in system.getForces()}
     for name, group in (("corrector", correctorForceGroup), ("model", modelForceGroup)):
-        if group not in groups:
-            raise ValueError(f"Expected a System with a force in the {name}'s group ({group}), found {sorted(groups)}.")
+        if group not in present:
+            raise ValueError(
+                f"Expected a System with a force in the {name}'s group ({group}), found {sorted(present)}."
+            )
 
-    mapper = KStepIntegrator(dt, 1)
-    deep = isinstance(mollification, Mollification)
-    mapper.setMollification(mollification.bonds if deep else mollification)
-    mapper.setMollifiedAngles(mollification.angles if deep else [])
+    mappers = []
+    for mollification in mollifications:
+        mapper = KStepIntegrator(dt, 1)
+        deep = isinstance(mollification, Mollification)
+        mapper.setMollification(mollification.bonds if deep else mollification)
+        mapper.setMollifiedAngles(mollification.angles if deep else [])
+        mappers.append(mapper)
     bath = openmm.LangevinMiddleIntegrator(kelvin, 5.0, dt)
     bath.setRandomNumberSeed(seed)
     verlet = openmm.VerletIntegrator(dt)
@@ -211,30 +246,31 @@ def predictDrift(
     thermal.setVelocitiesToTemperature(kelvin, seed)
 
     # The thermal Context also evaluates D at A(x), between its own runs.
-    rate = _RateOfD(thermal, mapper, (correctorForceGroup, modelForceGroup))
+    rate_functions = [_RateOfD(thermal, mapper, groups) for mapper in mappers]
 
     def positions_of(context: openmm.Context) -> np.ndarray:
         return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
 
-    rates = np.zeros((pieces, samples))
-    with tqdm(total=pieces * samples, desc="drift", unit="xTB calls", disable=not progress) as bar:
-        for piece in range(pieces):
-            bath.step(max(1, round((equilibration if piece == 0 else equilibration / 4) / dt)))
-            state = thermal.getState(positions=True, velocities=True)
-            free.setPositions(state.getPositions())
-            free.setVelocities(state.getVelocities())
-            for i in range(samples):
-                verlet.step(stride - 2)
-                before = positions_of(free)
-                verlet.step(1)
-                now = positions_of(free)
-                verlet.step(1)
-                rates[piece, i] = rate(before, now, positions_of(free))
-                bar.update(1)
-            state = free.getState(positions=True, velocities=True)
-            thermal.setPositions(state.getPositions())
-            thermal.setVelocities(state.getVelocities())
-    return DriftPrediction(rates, stride * dt, kelvin)
+    rates = np.zeros((len(mappers), pieces, samples))
+    for piece in range(pieces):
+        bath.step(max(1, round((equilibration if piece == 0 else equilibration / 4) / dt)))
+        state = thermal.getState(positions=True, velocities=True)
+        free.setPositions(state.getPositions())
+        free.setVelocities(state.getVelocities())
+        for i in range(samples):
+            verlet.step(stride - 2)
+            before = positions_of(free)
+            verlet.step(1)
+            now = positions_of(free)
+            verlet.step(1)
+            after = positions_of(free)
+            for n, rate in enumerate(rate_functions):
+                rates[n, piece, i] = rate(before, now, after)
+                advance(1 / rates.size)
+        state = free.getState(positions=True, velocities=True)
+        thermal.setPositions(state.getPositions())
+        thermal.setVelocities(state.getVelocities())
+    return [DriftPrediction(r, stride * dt, kelvin) for r in rates]
 
 
 class _RateOfD:

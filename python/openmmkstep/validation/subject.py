@@ -1,0 +1,294 @@
+"""What a check is made on: a System with corrector and model, and the molecule by itself."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import openmm
+from openmm import app, unit
+
+from .._units import CHARGE, NANOMETER
+from ..contract import ModelContract, readContract
+from ..data.region import Region, findXtbForce
+from ..forces import KStepModelForce, XtbForce, cast
+from ..qmmm.terms import CORRECTOR_GROUP, MODEL_GROUP
+
+_FORCE = unit.kilojoule_per_mole / unit.nanometer
+_LIGHT = 4.0
+"""Particles below this mass (u) are hydrogens."""
+_BAROSTATS = ("Barostat", "AndersenThermostat")
+
+
+@dataclass
+class CheckSubject:
+    """What all parts of a check work on; prepareCheck() makes one.
+
+    Attributes
+    ----------
+    system : System
+        corrector in force group 1, KStepModelForce in group 2, no barostat
+    starts : array of shape (starts, particles, 3)
+        structures (nm)
+    region : Region
+        the atoms that the model is of
+    contract : ModelContract
+        the model's
+    modelData : bytes
+        the model's file
+    links : list of (int, int, float)
+        QM end, MM end, distance (nm) of each link hydrogen
+    platform : Platform, optional
+        what Contexts are made on, by default the CPU platform with one thread
+    properties : dict
+    """
+
+    system: openmm.System
+    starts: np.ndarray
+    region: Region
+    contract: ModelContract
+    modelData: bytes
+    links: list[tuple[int, int, float]] = field(default_factory=list)
+    platform: openmm.Platform | None = None
+    properties: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.platform is None:
+            self.platform = openmm.Platform.getPlatformByName("CPU")
+            self.properties = {"Threads": "1"}
+
+    def context(self, integrator: openmm.Integrator) -> openmm.Context:
+        """A Context in which the integrator moves on the model alone."""
+        integrator.setIntegrationForceGroups(0xFFFFFFFF & ~(1 << CORRECTOR_GROUP))
+        return openmm.Context(self.system, integrator, self.platform, self.properties)
+
+    def molecule(self, positions: np.ndarray) -> np.ndarray:
+        """Positions (n, 3) of the region's atoms, link hydrogens included, from those of all particles (nm)."""
+        links = [
+            positions[qm] + distance / np.linalg.norm(positions[mm] - positions[qm]) * (positions[mm] - positions[qm])
+            for qm, mm, distance in self.links
+        ]
+        return np.vstack([positions[list(self.region.particles)], *links])
+
+    def withHydrogenMass(self, mass: float) -> CheckSubject:
+        """The same with flexible hydrogens at least this heavy (u); their heavy atoms lose what they gain.
+
+        These are the hydrogens of the region, and those of the surroundings that a HarmonicBondForce and no constraint
+        holds.
+        """
+        system = copy.deepcopy(self.system)
+        for light, heavy in _flexible_hydrogens(system, self.region):
+            masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in (light, heavy)]
+            if masses[0] < mass:
+                system.setParticleMass(light, mass)
+                system.setParticleMass(heavy, masses[1] - (mass - masses[0]))
+        return dataclasses.replace(self, system=system)
+
+    def gasPhase(self, method: str | None = None, accuracy: float = 0.2) -> GasPhase:
+        """The molecule alone by a method of XtbForce, or by the model with phi = 0 if the method is None."""
+        region = self.region
+        if method is None:
+            force = self.makeModelForce()
+        else:
+            force = XtbForce(method, range(region.numAtoms), region.species, region.charge, region.multiplicity)
+            force.setAccuracy(accuracy)
+        return GasPhase(force, region)
+
+    def makeModelForce(self) -> KStepModelForce:
+        """A force for the molecule's atoms 0, 1..., without charges around them."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.pt"
+            file.write_bytes(self.modelData)
+            return KStepModelForce(file, range(self.region.numAtoms))
+
+    def makeTopology(self) -> app.Topology:
+        """A topology with the elements and bonds of the region alone, for all particles of the System."""
+        topology = app.Topology()
+        residue = topology.addResidue("SYS", topology.addChain())
+        element = dict(zip(self.region.particles, self.region.species, strict=False))
+        atoms = [
+            topology.addAtom(str(i), app.Element.getByAtomicNumber(element[i]) if i in element else None, residue)
+            for i in range(self.system.getNumParticles())
+        ]
+        for a, b in self.region.bonds:
+            if b < len(self.region.particles):
+                topology.addBond(atoms[self.region.particles[a]], atoms[self.region.particles[b]])
+        return topology
+
+
+def _flexible_hydrogens(system: openmm.System, region: Region) -> list[tuple[int, int]]:
+    """(hydrogen, heavy atom) of the region, and of bonds of the surroundings without constraint."""
+    particles, species = region.particles, region.species
+    pairs = []
+    for a, b in region.bonds:
+        if b < len(particles) and (species[a] == 1) != (species[b] == 1):
+            pairs.append((particles[a], particles[b]) if species[a] == 1 else (particles[b], particles[a]))
+    rigid = {frozenset(system.getConstraintParameters(i)[:2]) for i in range(system.getNumConstraints())}
+    inside = set(particles)
+    for force in system.getForces():
+        if isinstance(force, openmm.HarmonicBondForce):
+            for i in range(force.getNumBonds()):
+                ends = sorted(force.getBondParameters(i)[:2], key=lambda p: system.getParticleMass(p)._value)
+                light, heavy = (system.getParticleMass(p)._value for p in ends)
+                if not inside.intersection(ends) and frozenset(ends) not in rigid and 0 < light < _LIGHT < heavy:
+                    pairs.append(tuple(ends))
+    return pairs
+
+
+class GasPhase:
+    """Energy, forces and charges of the molecule alone.
+
+    Parameters
+    ----------
+    force : XtbForce or KStepModelForce
+        of the particles 0 to n-1
+    region : Region
+    """
+
+    def __init__(self, force: openmm.Force, region: Region):
+        system = openmm.System()
+        for number in region.species:
+            system.addParticle(app.Element.getByAtomicNumber(number).mass)
+        system.addForce(force)
+        self.force = force
+        platform = openmm.Platform.getPlatformByName("Reference")
+        self.context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+
+    def __call__(self, positions: np.ndarray) -> tuple[float, np.ndarray]:
+        """Energy (kJ/mol) and forces (n, 3) (kJ/mol/nm) at positions (nm)."""
+        self.context.setPositions(positions)
+        return energy_and_forces(self.context, -1)
+
+    def charges(self) -> np.ndarray:
+        """Mulliken charges (e) at the last positions; the method is xTB."""
+        return np.array(self.force.getPartialCharges(self.context).value_in_unit(CHARGE))
+
+
+def energy_and_forces(context: openmm.Context, groups) -> tuple[float, np.ndarray]:
+    """Energy (kJ/mol) and forces (kJ/mol/nm) of force groups."""
+    state = context.getState(energy=True, forces=True, groups=groups)
+    energy = state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
+    return energy, state.getForces(asNumpy=True).value_in_unit(_FORCE)
+
+
+def prepareCheck(
+    system: openmm.System,
+    positions,
+    model: str | os.PathLike | None = None,
+    topology: app.Topology | None = None,
+    platform: openmm.Platform | None = None,
+    properties: dict | None = None,
+) -> CheckSubject:
+    """Put a model into a copy of a QM/MM System, and read what it is of.
+
+    Parameters
+    ----------
+    system : System
+        with an XtbForce in force group 1, as createQMMMSystem() makes; it is not changed
+    positions : array or Quantity
+        of all particles (nm), or an array of several such structures
+    model : str or path, optional
+        a model file; None if the System holds a KStepModelForce, which else is replaced
+    topology : Topology, optional
+        says which QM atoms are bonded; else the distances do
+    platform, properties : Platform, dict, optional
+        what to run on, by default the CPU platform with one thread
+
+    Raises
+    ------
+    ValueError
+        If there is no XtbForce or no model, or the model or the positions do not fit the System.
+    """
+    if unit.is_quantity(positions):
+        positions = positions.value_in_unit(NANOMETER)
+    starts = np.array(positions, dtype=float)
+    starts = starts[None] if starts.ndim == 2 else starts
+    if starts.ndim != 3 or starts.shape[1:] != (system.getNumParticles(), 3):
+        raise ValueError(
+            f"Expected positions of the System's {system.getNumParticles()} particles, (particles, 3) or (starts, particles, "
+            f"3), found the shape {starts.shape}."
+        )
+    system = copy.deepcopy(system)
+    xtb = findXtbForce(system)
+    if xtb.getForceGroup() != CORRECTOR_GROUP:
+        raise ValueError(
+            f"Expected the XtbForce in force group {CORRECTOR_GROUP}, found it in {xtb.getForceGroup()}; createQMMMSystem() puts it there."
+        )
+    region = Region.fromSystem(system, topology, starts[0], xtb)
+    held = [i for i, f in enumerate(map(cast, system.getForces())) if isinstance(f, KStepModelForce)]
+    if model is not None:
+        for i in reversed(held):
+            system.removeForce(i)
+        system.addForce(_model_force(xtb, model, region))
+    elif len(held) != 1:
+        raise ValueError(
+            f"Expected a model: give a model file, or a System with one KStepModelForce; found {len(held)} in it."
+        )
+    for i in reversed(range(system.getNumForces())):
+        if any(word in type(system.getForce(i)).__name__ for word in _BAROSTATS):
+            system.removeForce(i)
+    force = next(f for f in map(cast, system.getForces()) if isinstance(f, KStepModelForce))
+    data = force.getModelData()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.pt"
+        file.write_bytes(data)
+        contract = readContract(file)
+    links = [xtb.getLinkAtomParameters(i) for i in range(xtb.getNumLinkAtoms())]
+    return CheckSubject(
+        system,
+        starts,
+        region,
+        contract,
+        data,
+        [(qm, mm, d.value_in_unit(NANOMETER)) for qm, mm, d in links],
+        platform,
+        properties or {},
+    )
+
+
+def _model_force(xtb: XtbForce, model: str | os.PathLike, region: Region) -> KStepModelForce:
+    """A KStepModelForce for the region of an XtbForce, with the same links and, where it sees them, charges."""
+    contract = readContract(model)
+    if contract.kind != "potential":
+        raise ValueError(f"Expected a model of kind 'potential', found {contract.kind!r} in '{model}'.")
+    if contract.species != region.species:
+        raise ValueError(
+            f"Expected a model for the elements {list(region.species)} of the QM region, link hydrogens last, in this order, "
+            f"found one for {list(contract.species)} in '{model}'."
+        )
+    if (contract.charge, contract.multiplicity) != (region.charge, region.multiplicity):
+        raise ValueError(
+            f"Expected a model for charge {region.charge} and multiplicity {region.multiplicity}, found one for "
+            f"{contract.charge} and {contract.multiplicity} in '{model}'."
+        )
+    force = KStepModelForce(model, region.particles)
+    force.setForceGroup(MODEL_GROUP)
+    force.setCorrectorForceGroup(CORRECTOR_GROUP)
+    force.setUsesPeriodicBoundaryConditions(xtb.usesPeriodicBoundaryConditions())
+    for i in range(xtb.getNumLinkAtoms()):
+        force.addLinkAtom(*xtb.getLinkAtomParameters(i))
+    if "phi" not in contract.inputs or region.hardnessElement is None:
+        return force
+    if contract.hardnessElement != region.hardnessElement:
+        raise ValueError(
+            f"Expected a model that was trained with the hardness element {region.hardnessElement}, found "
+            f"{contract.hardnessElement} in '{model}'."
+        )
+    for i in range(xtb.getNumEmbeddingCharges()):
+        force.addEmbeddingCharge(*xtb.getEmbeddingChargeParameters(i))
+    for i in range(xtb.getNumVirtualCharges()):
+        force.addVirtualCharge(*xtb.getVirtualChargeParameters(i))
+    for i in range(xtb.getNumParticles()):
+        force.setFixedCharge(i, xtb.getFixedCharge(i))
+    for i in range(xtb.getNumExceptions()):
+        force.addException(*xtb.getExceptionParameters(i))
+    for i in range(xtb.getNumEmbeddingGroups()):
+        force.addEmbeddingGroup(*xtb.getEmbeddingGroupParameters(i))
+    force.setCutoffDistance(xtb.getCutoffDistance())
+    force.setSwitchingDistance(xtb.getSwitchingDistance())
+    return force
