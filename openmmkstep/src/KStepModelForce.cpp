@@ -32,13 +32,12 @@ void KStepModelForce::setNumThreads(int threads) {
     numThreads = threads;
 }
 
-<<<<<<< HEAD
 void KStepModelForce::allowNativeCode() const {
     KStepModel::allowNativeCode(modelData);
-=======
+}
+
 bool KStepModelForce::isOutsideTrainingRegion(Context& context) {
     return dynamic_cast<KStepModelForceImpl&>(getImplInContext(context)).isOutsideTrainingRegion(getContextImpl(context));
->>>>>>> origin/main
 }
 
 ForceImpl* KStepModelForce::createImpl() const {

@@ -10,6 +10,8 @@ import pytest
 import torch
 from conftest import energy_forces, energy_of, make_context, run_python
 from test_model_force import CHARGES, FIXED, X_ALL, X, make_model
+from test_qmmm_system import make as make_qmmm
+from test_qmmm_system import new_context
 
 import openmmkstep
 from openmmkstep import KStepModelForce
@@ -62,6 +64,15 @@ def test_machine_code_needs_permission(package, tmp_path):
         make_context(embedded(other, allow=False), 6)
     make_context(KStepModelForce(other, range(3), allowNativeCode=True), 3, X)
     make_context(embedded(other, allow=False), 6)  # the same content: allowed by now
+
+
+def test_in_a_qmmm_system(package, models):
+    """createQMMMSystem() matches and passes on the permission; D is the same with either form."""
+    energies = []
+    for path in (package, models("phi_energy")):
+        system = make_qmmm(model=path, allowNativeCode=True)
+        energies.append(energy_of(new_context(system), {0, 2}))
+    assert energies[0] == pytest.approx(energies[1], rel=1e-6)
 
 
 READ = """
