@@ -32,6 +32,10 @@ void KStepModelForce::setNumThreads(int threads) {
     numThreads = threads;
 }
 
+void KStepModelForce::allowNativeCode() const {
+    KStepModel::allowNativeCode(modelData);
+}
+
 bool KStepModelForce::isOutsideTrainingRegion(Context& context) {
     return dynamic_cast<KStepModelForceImpl&>(getImplInContext(context)).isOutsideTrainingRegion(getContextImpl(context));
 }

@@ -67,6 +67,13 @@ public:
         contract->hardnessElement = theory.getIntProperty("hardnessElement", 0);
         int numAtoms = contract->species.size();
         for (const SerializationNode& child : node.getChildren()) {
+            if (child.getName() == "Versions")
+                for (const SerializationNode& software : child.getChildren()) {
+                    if (software.getStringProperty("name") == "torch")
+                        contract->torchVersion = software.getStringProperty("version");
+                    if (software.getStringProperty("name") == "processor")
+                        contract->processor = software.getStringProperty("version");
+                }
             if (child.getName() != "Validity")
                 continue;
             for (const SerializationNode& range : child.getChildren()) {

@@ -3,9 +3,17 @@
 #include "openmmkstep/internal/export.h"
 #include "openmm/OpenMMException.h"
 #include <ATen/Parallel.h>
+#include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/inductor/aoti_runner/model_container_runner_cpu.h>
+#include <torch/headeronly/version.h>
 #include <torch/script.h>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <regex>
 #include <sstream>
+#include <unistd.h>
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
@@ -19,6 +27,10 @@ const char* CONTRACT_FILE = "kstep_contract.xml";
 string firstLines(const exception& e) {
     const c10::Error* error = dynamic_cast<const c10::Error*>(&e);
     return error == NULL ? e.what() : error->what_without_backtrace();
+}
+
+bool endsWith(const string& text, const string& end) {
+    return text.size() >= end.size() && text.compare(text.size()-end.size(), end.size(), end) == 0;
 }
 
 /**
@@ -40,20 +52,153 @@ private:
     bool changed;
 };
 
+/** What runs a model: values in, values out. */
+class Runner {
+public:
+    virtual ~Runner() {
+    }
+    virtual void prepare(const ModelContract& contract) = 0;
+    virtual c10::IValue run(vector<c10::IValue>& inputs) = 0;
+};
+
+/**
+ * TorchScript: code that torch interprets.  Its operators include some that write files, which no model needs; a model
+ * that names one, or that has code to run while it is loaded, is refused.
+ */
+class ScriptRunner : public Runner {
+public:
+    ScriptRunner(caffe2::serialize::PyTorchStreamReader& archive, const string& owner) : owner(owner) {
+        static const regex forbidden("__setstate__|[.]\\s*(save|from_file)\\b");
+        // What torch loads is a copy that was written here, without what only serves messages and can crash it.
+        stringstream copy;
+        caffe2::serialize::PyTorchStreamWriter writer([&](const void* bytes, size_t size) {
+            copy.write(static_cast<const char*>(bytes), size);
+            return size;
+        });
+        writer.setMinVersion(archive.version());
+        for (const string& name : archive.getAllRecords()) {
+            if (endsWith(name, ".debug_pkl") || name == "version" || name.compare(0, 1, ".") == 0)
+                continue;
+            auto [content, size] = archive.getRecord(name);
+            writer.writeRecord(name, content.get(), size);
+            const char* begin = static_cast<const char*>(content.get());
+            cmatch found;
+            if (endsWith(name, ".py") && regex_search(begin, begin+size, found, forbidden))
+                throw OpenMMException(owner+": the code of the model contains '"+found.str()+"', which a model of energies and forces has no use for and which could write files.  It is not loaded.  If it is the name of a submodule, rename that.");
+        }
+        writer.writeEndOfFile();
+        module = torch::jit::load(copy, torch::kCPU);
+        module.eval();
+    }
+    void prepare(const ModelContract& contract) override {
+        if (!module.find_method("forward"))
+            throw OpenMMException(owner+": the model has no method forward().");
+        // Freezing removes the functions that forward() calls, but not the references to them that torch follows when an
+        // operation fails: it then reads memory that was given back.  What is written and read again has none.
+        stringstream frozen;
+        torch::jit::freeze(module).save(frozen);
+        module = torch::jit::load(frozen, torch::kCPU);
+    }
+    c10::IValue run(vector<c10::IValue>& inputs) override {
+        return module.forward(inputs);
+    }
+private:
+    string owner;
+    torch::jit::Module module;
+};
+
+/**
+ * An AOTInductor package: a shared library of machine code.  It is loaded only when all checks have passed, since loading
+ * it runs it.  Only the library is taken out of the package, into a folder of its own that is gone when it is loaded.
+ */
+class NativeRunner : public Runner {
+public:
+    NativeRunner(caffe2::serialize::PyTorchStreamReader& archive, const string& owner) : owner(owner) {
+        for (const string& name : archive.getAllRecords())
+            if (endsWith(name, ".so")) {
+                if (!library.empty())
+                    throw OpenMMException(owner+": the package holds more than one library.  Make it anew with exportModel().");
+                auto [content, size] = archive.getRecord(name);
+                library.assign(static_cast<const char*>(content.get()), size);
+            }
+        if (library.empty())
+            throw OpenMMException(owner+": the package holds no library.  Make it anew with exportModel().");
+    }
+    void prepare(const ModelContract& contract) override {
+        string remedy = "  Export the model for this machine with exportModel(), or use the TorchScript file that it was made of.";
+        string found = minorVersion(TORCH_VERSION);
+        if (minorVersion(contract.torchVersion) != found)
+            throw OpenMMException(owner+": the package was compiled for torch "+contract.torchVersion+", but this is torch "+found+"."+remedy);
+        if (!isSupported(contract.processor))
+            throw OpenMMException(owner+": the package was compiled for the processor '"+contract.processor+"', whose instructions this machine does not have."+remedy);
+        if (!contract.outputsForces)
+            throw OpenMMException(owner+": a package must return forces, but its contract names none."+remedy);
+        const char* base = getenv("TMPDIR");
+        string folder = string(base == NULL || *base == 0 ? "/tmp" : base)+"/openmmkstep-XXXXXX";
+        if (mkdtemp(&folder[0]) == NULL)
+            throw OpenMMException(owner+": no temporary folder for the package's library can be made in "+folder.substr(0, folder.rfind('/'))+".  Set TMPDIR to a folder that can be written.");
+        string file = folder+"/model.so", error;
+        try {
+            ofstream(file, ios::binary) << library << flush;
+            runner.reset(new torch::inductor::AOTIModelContainerRunnerCpu(file, 1, true));
+        }
+        catch (const exception& e) {
+            error = firstLines(e);
+        }
+        remove(file.c_str());
+        rmdir(folder.c_str());
+        if (runner == NULL)
+            throw OpenMMException(owner+": the package's library cannot be loaded: "+error+"."+remedy);
+        library = string();
+    }
+    c10::IValue run(vector<c10::IValue>& inputs) override {
+        vector<at::Tensor> tensors;
+        for (auto& input : inputs)
+            tensors.push_back(input.toTensor());
+        vector<c10::IValue> outputs;
+        for (at::Tensor& output : runner->boxed_run(std::move(tensors)))
+            outputs.push_back(std::move(output));
+        return c10::ivalue::Tuple::create(std::move(outputs));
+    }
+private:
+    static string minorVersion(const string& version) {
+        return version.substr(0, version.find('.', version.find('.')+1));
+    }
+    static bool isSupported(const string& processor) {
+#if defined(__x86_64__)
+        return (processor == "x86-64" || (processor == "x86-64-v3" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")));
+#else
+        return false;
+#endif
+    }
+    string owner, library;
+    unique_ptr<torch::inductor::AOTIModelContainerRunnerCpu> runner;
+};
+
 class TorchModel : public KStepModel {
 public:
-    TorchModel(const string& data, const string& owner) : owner(owner) {
-        istringstream stream(data);
-        torch::jit::ExtraFilesMap files;
-        files[CONTRACT_FILE] = "";
+    TorchModel(const string& data, const string& owner, bool allowNativeCode) : owner(owner) {
         try {
-            module = torch::jit::load(stream, torch::kCPU, files);
-            module.eval();
+            istringstream stream(data);
+            caffe2::serialize::PyTorchStreamReader archive(&stream);
+            const string contractRecord = string("extra/")+CONTRACT_FILE;
+            if (archive.hasRecord(contractRecord)) {
+                auto [content, size] = archive.getRecord(contractRecord);
+                contractText.assign(static_cast<const char*>(content.get()), size);
+            }
+            if (!archive.hasRecord("archive_format"))
+                runner.reset(new ScriptRunner(archive, owner));
+            else if (allowNativeCode)
+                runner.reset(new NativeRunner(archive, owner));
+            else
+                throw OpenMMException(owner+": the model is an AOTInductor package, whose machine code runs with all rights of this process.  If you trust whoever made it, say so: KStepModelForce(..., allowNativeCode=True) in Python, KStepModelForce::allowNativeCode() in C++, or the environment variable OPENMMKSTEP_ALLOW_NATIVE_CODE=1.  Otherwise use a TorchScript model.");
+        }
+        catch (const OpenMMException&) {
+            throw;
         }
         catch (const exception& e) {
             throw OpenMMException(owner+": the model is not a TorchScript file, or it is truncated or corrupt: "+firstLines(e));
         }
-        contractText = files[CONTRACT_FILE];
     }
     const string& getContractText() const override {
         return contractText;
@@ -62,9 +207,7 @@ public:
         this->contract = contract;
         this->numThreads = numThreads;
         try {
-            if (!module.find_method("forward"))
-                throw OpenMMException(owner+": the model has no method forward().");
-            module = torch::jit::freeze(module);
+            runner->prepare(contract);
         }
         catch (const c10::Error& e) {
             throw OpenMMException(owner+": the model cannot be prepared for evaluation: "+firstLines(e));
@@ -90,7 +233,7 @@ public:
             vector<c10::IValue> inputs = {view(positions), view(velocities)};
             if (contract.hasForceInput)
                 inputs.push_back(view(forces));
-            c10::IValue result = module.forward(inputs);
+            c10::IValue result = runner->run(inputs);
             if (!result.isTuple() || result.toTupleRef().elements().size() != 2)
                 throw OpenMMException(owner+": expected the model to return (displacements, velocity_changes), as its contract says, found "+(result.isTuple() ? "a tuple of another length." : result.tagKind()+"."));
             const auto& elements = result.toTupleRef().elements();
@@ -138,7 +281,8 @@ private:
     }
     double computeExplicit(const vector<Vec3>& positions, const vector<double>& potential, vector<Vec3>& forces, vector<double>& charges) {
         c10::InferenceMode inference;
-        c10::IValue result = module.forward(makeInputs(positions, potential, false));
+        vector<c10::IValue> inputs = makeInputs(positions, potential, false);
+        c10::IValue result = runner->run(inputs);
         size_t expected = (contract.hasPotentialInput ? 3 : 2);
         if (!result.isTuple() || result.toTupleRef().elements().size() < expected)
             throw OpenMMException(owner+": expected the model to return "+(contract.hasPotentialInput ? "(energy, forces, charges)" : "(energy, forces)")+", as its contract says, found "+(result.isTuple() ? "a shorter tuple." : result.tagKind()+"."));
@@ -154,7 +298,7 @@ private:
     double computeByAutograd(const vector<Vec3>& positions, const vector<double>& potential, vector<Vec3>& forces, vector<double>& charges) {
         torch::AutoGradMode grad(true);
         vector<c10::IValue> inputs = makeInputs(positions, potential, true);
-        c10::IValue result = module.forward(inputs);
+        c10::IValue result = runner->run(inputs);
         double energy = checked(result, "the energy", 1).item<double>();
         vector<torch::Tensor> variables;
         for (auto& input : inputs)
@@ -170,7 +314,7 @@ private:
         }
         return energy;
     }
-    torch::jit::Module module;
+    unique_ptr<Runner> runner;
     string owner, contractText;
     ModelContract contract;
     int numThreads = 1;
@@ -178,6 +322,6 @@ private:
 
 } // namespace
 
-extern "C" OPENMM_EXPORT_KSTEP KStepModel* openmmkstepLoadTorchModel(const string& data, const string& owner) {
-    return new TorchModel(data, owner);
+extern "C" OPENMM_EXPORT_KSTEP KStepModel* openmmkstepLoadTorchModel(const string& data, const string& owner, bool allowNativeCode) {
+    return new TorchModel(data, owner, allowNativeCode);
 }

@@ -122,6 +122,7 @@ static void exportKStepModelForce(py::module_& m) {
     });
     m.def("KStepModelForce_isInstance", [](py::object force) { return tryUnwrap<F>(force) != NULL; });
     m.def("KStepModelForce_getModelData", [](py::object self) { return py::bytes(unwrap<F>(self).getModelData()); });
+    m.def("KStepModelForce_allowNativeCode", method<F>(&F::allowNativeCode));
     m.def("KStepModelForce_getCorrectorForceGroup", method<F>(&F::getCorrectorForceGroup));
     m.def("KStepModelForce_setCorrectorForceGroup", method<F>(&F::setCorrectorForceGroup));
     m.def("KStepModelForce_isOutsideTrainingRegion", [](py::object self, py::object context) {

@@ -9,33 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import io
 import math
 import os
-import struct
 import xml.etree.ElementTree as ET
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ._archive import Archive
 from ._load import load_torch
 
 CONTRACT_FILE = "kstep_contract.xml"
 CONTRACT_VERSION = 1
 _MAX_CONTRACT_BYTES = 1_000_000
-# What zipfile raises on damaged archives; NotImplementedError and RuntimeError are of flags that the damage has set.
-_ARCHIVE_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    ValueError,
-    EOFError,
-    OSError,
-    OverflowError,
-    NotImplementedError,
-    RuntimeError,
-)
 _UNITS = {"length": "nm", "energy": "kJ/mol", "charge": "e", "time": "ps"}
 _INPUTS = {
     "potential": [("positions",), ("positions", "phi")],
@@ -321,38 +306,31 @@ def readContract(path: str | os.PathLike) -> ModelContract:
 
 
 def check_archive(data: bytes) -> None:
-    """Compare a model file's bytes with the checksums in it, which torch does not do: it can crash on a corrupt file.
+    """Check a model file's bytes before torch, which trusts what it reads and can crash on it, loads them.
 
     Raises
     ------
     ValueError
-        If the bytes are not a TorchScript file, or truncated or corrupt. Whether there is a contract is not checked.
+        If the bytes are not a model file, or truncated, corrupt or tampered with. Whether there is a contract is not
+        checked.
     """
-    _open_archive(data, "The model").close()
+    Archive(data, "The model").check_content()
 
 
-def _open_archive(data: bytes, name) -> zipfile.ZipFile:
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-        bad = archive.testzip()
-    except _ARCHIVE_ERRORS as e:
-        raise ValueError(f"'{name}' is not a TorchScript file, or it is truncated or corrupt ({e}).") from e
-    if bad is not None:
-        raise ValueError(
-            f"'{name}' is not a TorchScript file, or it is truncated or corrupt (wrong checksum of {bad})."
-        )
-    return archive
+def is_native(data: bytes) -> bool:
+    """Whether the bytes of a model file are those of an AOTInductor package, which holds machine code."""
+    return Archive(data, "The model").isNative
 
 
 def _read_archive(data: bytes, path) -> str:
-    with _open_archive(data, path) as archive:
-        entries = [i for i in archive.infolist() if i.filename.endswith(f"/extra/{CONTRACT_FILE}")]
-        if len(entries) != 1:
-            raise ValueError(
-                f"The model file '{path}' carries no contract; write models with openmmkstep.saveModel(), which adds one."
-            )
-        if entries[0].file_size > _MAX_CONTRACT_BYTES:
-            raise ValueError(
-                f"The contract in '{path}' is larger than {_MAX_CONTRACT_BYTES} bytes; the file is not what saveModel() wrote."
-            )
-        return archive.read(entries[0]).decode(errors="replace")
+    archive = Archive(data, path)
+    info = archive.entries.get(f"extra/{CONTRACT_FILE}")
+    if info is None:
+        raise ValueError(
+            f"The model file '{path}' carries no contract; write models with openmmkstep.saveModel(), which adds one."
+        )
+    if info.file_size > _MAX_CONTRACT_BYTES:
+        raise ValueError(
+            f"The contract in '{path}' is larger than {_MAX_CONTRACT_BYTES} bytes; the file is not what saveModel() wrote."
+        )
+    return archive.read(f"extra/{CONTRACT_FILE}").decode(errors="replace")

@@ -181,7 +181,7 @@ class XtbForce(QMRegionForce):
 
 
 class KStepModelForce(QMRegionForce):
-    """A k-step model that is a potential: a TorchScript file with a contract (see ModelContract and saveModel()).
+    """A k-step model that is a potential: a file with a contract (see ModelContract, saveModel() and exportModel()).
 
     U = U_model(x_QM, phi) - k_e sum_j S_g(j) sum_a C_aj / R_aj, where phi_a is the damped potential of the charges at
     QM atom a, if the contract has that input; QM atoms are the particles followed by the link atoms. It stands in for the corrector: in a System that also
@@ -193,7 +193,12 @@ class KStepModelForce(QMRegionForce):
     model : str or path
         the model file; its bytes are read now and travel with this object when that is serialized
     particles : sequence of int
-        indices of the particles in the QM region, in the order of the contract's species
+        indices of the particles in the QM region, in the order of the contract's species (see matchModel())
+    allowNativeCode : bool
+        whether a model that is an AOTInductor package (machine code, see exportModel()) may run. It can do anything that
+        you can: say True only for files that you made or whose origin you trust. This is not serialized. A process that
+        reads the force from XML must call allowNativeCode(), or have the environment variable
+        OPENMMKSTEP_ALLOW_NATIVE_CODE=1; copies in this process need neither
 
     Raises
     ------
@@ -201,16 +206,23 @@ class KStepModelForce(QMRegionForce):
         If torch is missing or of another version than openmmkstep was built with.
     OpenMMException
         If the file cannot be read or the particles are repeated. When a Context is created: if the file is not a
-        TorchScript file with a contract, or the contract does not fit the System.
+        model file with a contract, the contract does not fit the System, or its machine code is not allowed or of another
+        torch version or processor.
     ValueError
-        If the file is not a TorchScript file, or is truncated or corrupt.
+        If the file is not a model file, or is truncated, corrupt or tampered with.
     """
 
-    def __init__(self, model: str | os.PathLike, particles: Sequence[int]):
+    def __init__(self, model: str | os.PathLike, particles: Sequence[int], allowNativeCode: bool = False):
         load_torch()
         xml = _c.KStepModelForce_create(os.fspath(model), [int(i) for i in particles])
         self.this = openmm.XmlSerializer.deserialize(xml).this
         check_archive(self.getModelData())
+        if allowNativeCode:
+            self.allowNativeCode()
+
+    def allowNativeCode(self) -> None:
+        """Allow this process to run the machine code in this model, if it is an AOTInductor package."""
+        _c.KStepModelForce_allowNativeCode(self)
 
     def getModelData(self) -> bytes:
         """Get the bytes of the model file."""

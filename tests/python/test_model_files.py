@@ -1,17 +1,14 @@
 """Model files: the contract, and files and models that are not what they should be."""
 
 import dataclasses
-import json
-import random
 import zipfile
-from pathlib import Path
 
 import generate
 import numpy as np
 import openmm
 import pytest
 import torch
-from conftest import energy_of, make_context, make_xtb, run_python
+from conftest import energy_of, make_context, make_xtb
 from test_contract import JUMP, save_with
 from test_model_force import CHARGES, X_ALL, X, make_model
 
@@ -63,12 +60,11 @@ def test_no_contract(tmp_path):
         make_context(make_model(path), 3)
 
 
-def test_pickled_module_is_not_torchscript(tmp_path):
+def test_state_dict_is_not_torchscript(tmp_path):
     path = tmp_path / "model.pt"
     torch.save(generate.Energy().state_dict(), path)
-    with pytest.raises(openmm.OpenMMException, match="not a TorchScript file") as info:
-        make_context(make_model(path), 3)
-    assert "frame #" not in str(info.value)  # torch's messages carry a stack trace
+    with pytest.raises(ValueError, match=r"no code of a model. What torch.save\(\) writes is no model file"):
+        make_model(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", b"\0" * 1000, b"# a comment\n" * 100])
@@ -100,62 +96,6 @@ def test_truncated_file(share, models, tmp_path):
         openmmkstep.readContract(path)
     with pytest.raises(ValueError, match="truncated"):
         make_model(path)
-
-
-FUZZ = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-import openmm
-from conftest import energy_of, make_context
-from test_model_force import X, make_model
-import openmmkstep
-path = sys.argv[2]
-damaged = 0
-for positions in json.loads(sys.argv[3]):
-    data = bytearray(open(sys.argv[4], "rb").read())
-    for position, bit in positions:
-        data[position] ^= 1 << bit
-    open(path, "wb").write(data)
-    print(positions, flush=True)
-    try:
-        openmmkstep.readContract(path)
-    except ValueError:
-        pass
-    try:
-        energy_of(make_context(make_model(path), 3, X))
-    except ValueError:
-        damaged += 1
-    except openmm.OpenMMException as e:
-        assert str(e).startswith("KStepModelForce: "), e
-print("done", damaged)
-"""
-
-
-@pytest.mark.parametrize("where", ["anywhere", "directory", "headers"])
-def test_corrupt_bytes(where, models, tmp_path):
-    """Flipped bits give a model that works or a clean error, never a crash.
-
-    A process of its own, since a crash would take pytest with it. Random places, and those that say where and how
-    long things are: the archive's central directory at the end and the headers of its entries.
-    """
-    source = models("phi_charges")
-    data = source.read_bytes()
-    rng = random.Random(5)
-    with zipfile.ZipFile(source) as archive:
-        starts = [i.header_offset for i in archive.infolist()]
-        directory = archive.start_dir
-    if where == "anywhere":
-        flips = [[(rng.randrange(len(data)), rng.randrange(8)) for _ in range(rng.choice((1, 3)))] for _ in range(50)]
-    elif where == "directory":
-        flips = [[(rng.randrange(directory, len(data)), rng.randrange(8))] for _ in range(50)]
-    else:
-        flips = [[(rng.choice(starts) + rng.randrange(60), rng.randrange(8))] for _ in range(50)]
-    result = run_python(
-        FUZZ, arguments=[str(Path(__file__).parent), str(tmp_path / "model.pt"), json.dumps(flips), str(source)]
-    )
-    assert result.returncode == 0, (result.stdout.splitlines()[-1:], result.stderr[-2000:])
-    damaged = int(result.stdout.split("done")[1])
-    assert damaged >= 20  # most damage is found by checksum; what is left is in fields that nobody needs
 
 
 # Contracts that do not fit the System.

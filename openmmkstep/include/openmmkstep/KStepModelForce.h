@@ -7,7 +7,7 @@
 namespace OpenMMKStep {
 
 /**
- * A k-step model that is a potential: a TorchScript function of the positions of the QM region and, where its contract
+ * A k-step model that is a potential: a TorchScript function, or an AOTInductor package, of the positions of the QM region and, where its contract
  * says so, of the potential phi_a of the embedding charges at each QM particle.
  *
  *     U = U_model(x_QM, phi) - k_e sum_j S_g(j) sum_a C_aj / R_aj,     phi_a = k_e sum_j S_g(j) Q_j / sqrt(R_aj^2 + d_a^2)
@@ -26,8 +26,8 @@ public:
     /**
      * Create a KStepModelForce.
      *
-     * @param file       a TorchScript file that carries a contract (written by openmmkstep.saveModel() in Python); it
-     *                   is read now and travels with this object when that is serialized
+     * @param file       a model file that carries a contract (written by openmmkstep.saveModel() or exportModel() in
+     *                   Python); it is read now and travels with this object when that is serialized
      * @param particles  indices of the particles in the QM region, in the order of the contract's species
      * @throws OpenMMException if the file cannot be read or the particles are repeated
      */
@@ -38,6 +38,13 @@ public:
     const std::string& getModelData() const {
         return modelData;
     }
+    /**
+     * Allow this process to run the machine code in this model, if it is an AOTInductor package.  Such code can do anything
+     * that the user can: allow it only for files that you made or whose origin you trust.  This is not serialized, so what
+     * another process read from XML is refused there, unless it calls this too or has the environment variable
+     * OPENMMKSTEP_ALLOW_NATIVE_CODE=1; copies in this process share it.
+     */
+    void allowNativeCode() const;
     /** Get the force group of the corrector that this force stands in for. */
     int getCorrectorForceGroup() const {
         return correctorForceGroup;

@@ -23,6 +23,7 @@ class MatchedModel:
     particles: list[int]
     cuts: list[Cut]
     sees_charges: bool
+    allow_native_code: bool = False
 
 
 def check_model(model: str | os.PathLike, charge: int, multiplicity: int, hardnessElement: int | None) -> ModelContract:

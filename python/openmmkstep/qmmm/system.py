@@ -52,6 +52,7 @@ def createQMMMSystem(
     boundary: str = "rcd",
     charges: str | Sequence = "auto",
     positions=None,
+    allowNativeCode: bool = False,
 ) -> openmm.System:
     """Make a QM/MM System from a force-field one.
 
@@ -100,6 +101,8 @@ def createQMMMSystem(
     positions : array or Quantity, optional
         of all particles (nm). Needed for Mulliken charges; used to check the box, and which of several equal atoms is which
         of the model's
+    allowNativeCode : bool
+        whether a model that is an AOTInductor package may run, see KStepModelForce
 
     Returns
     -------
@@ -136,6 +139,7 @@ def createQMMMSystem(
         contract = check_model(model, charge, multiplicity, hardness)
         vectors = mmSystem.getDefaultPeriodicBoxVectors() if mmSystem.usesPeriodicBoundaryConditions() else None
         matched = match_model(model, contract, topology, qm, cuts, positions, vectors)
+        matched.allow_native_code = allowNativeCode
         if positions is None and (contract.handedness or contract.sides):
             _warn(
                 f"Whether the labels of equal atoms, and the stereoisomer, are those of the model '{model}' was not checked, "
@@ -216,7 +220,7 @@ class _Setup:
         for cut in self.cuts:
             forces[0].addLinkAtom(*cut)
         if model is not None:
-            forces.append(KStepModelForce(model.path, model.particles))
+            forces.append(KStepModelForce(model.path, model.particles, model.allow_native_code))
             forces[1].setForceGroup(MODEL_GROUP)
             forces[1].setCorrectorForceGroup(CORRECTOR_GROUP)
             for cut in model.cuts:

@@ -57,10 +57,12 @@ public:
      * Load a model from the bytes of its file.
      *
      * @param owner  the class that error messages begin with
-     * @throws OpenMMException if torch is missing or of another version than the plugin was built with, or the bytes
-     *         are not a TorchScript file
+     * @throws OpenMMException if torch is missing or of another version than the plugin was built with, the bytes are
+     *         neither a TorchScript file nor an AOTInductor package, or they are a package and its code is not allowed
      */
     static std::unique_ptr<KStepModel> load(const std::string& data, const std::string& owner);
+    /** Allow this process to run the machine code in an AOTInductor package with exactly this content. */
+    static void allowNativeCode(const std::string& data);
 };
 
 } // namespace OpenMMKStep

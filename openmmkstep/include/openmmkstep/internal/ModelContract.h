@@ -20,6 +20,8 @@ struct ModelContract {
     std::vector<double> dampingLengths;    ///< d_a in nm, for models with phi
     int hardnessElement;                   ///< element of the embedding charges the model was trained with
     int charge, multiplicity;              ///< of the molecule
+    std::string torchVersion;              ///< torch that wrote the file
+    std::string processor;                 ///< what machine code in it is for; empty if there is none
     bool hasForceInput;                    ///< a jump model that takes the forces
     int jumpSteps;                         ///< base steps that a jump model covers; 0 for potentials
     double jumpStepSize;                   ///< its base step in ps; 0 for potentials
