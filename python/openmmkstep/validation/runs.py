@@ -17,6 +17,8 @@ from .subject import CheckSubject, energy_and_forces
 
 NEAR = 0.4
 """MM atoms this near to a QM atom (nm) count as near."""
+_MAX_FAILURES = 5
+"""A run in which the corrector fails so often in a row is at an end: the molecule is broken, and calls that fail are slow."""
 _FRICTION = 1.0  # 1/ps, that of the scheme 'metropolis'
 
 
@@ -154,6 +156,9 @@ def runOnModel(
                     break
                 last = x
                 _sample(subject, context, x, record, i % samplesPerForces == 0)
+                if len(record.D) >= _MAX_FAILURES and not np.isfinite(record.D[-_MAX_FAILURES:]).any():
+                    fault = f"the corrector found no energy {_MAX_FAILURES} times in a row"
+                    break
                 advance(1 / (samples * starts))
         except openmm.OpenMMException as error:
             fault = str(error)
