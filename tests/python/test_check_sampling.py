@@ -83,13 +83,22 @@ def test_constant_d_and_failures():
         predictAcceptance([np.zeros(12)], 3, 0.002, 8)
 
 
+def test_both_directions_count():
+    """A path that only rises: proposals forward in time go up, those backward go down; by hand."""
+    D = np.arange(30) ** 1.5 / 10
+    w = np.exp(-D / KT)
+    pairs = list(zip(w[:-2], w[2:], strict=True))
+    expected = sum(2 * min(a, b) for a, b in pairs) / sum(a + b for a, b in pairs)
+    assert predictAcceptance([D], 2, 0.002, 8, chances=1).first.value == pytest.approx(expected)
+
+
 def test_report():
     """Moments, weights and correlation of a normal AR(1) process; k for which the samples are too coarse are left out."""
     rng = np.random.default_rng(3)
     spread = 1.5
     runs = [model_run(series(rng, 5000, spread)) for _ in range(4)]
     short = [model_run(series(rng, 500, spread), 0.0005, 0.004)]
-    report = measureSampling(runs, short)
+    report = measureSampling(runs, short, kValues=(8, 12, 16, 32, 64, 128))  # 12 is no multiple of the interval
     for found, expected in ((report.sd, spread), (report.mean, 5.0), (report.skewness, 0.0)):
         assert 0 < found.error < 0.15
         assert found.value == pytest.approx(expected, abs=4 * found.error)
