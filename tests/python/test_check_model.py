@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import types
 
 import generate
 import numpy as np
@@ -14,7 +15,7 @@ from openmm import unit
 from small_systems import alanine_dipeptide
 
 from openmmkstep import XtbForce, createQMMMSystem
-from openmmkstep.data import Frames
+from openmmkstep.data import Frames, Region
 from openmmkstep.validation import ModelReport, checkModel, compareFrequencies, prepareCheck
 
 MASSES = np.array([15.99943, 1.007947, 1.007947])
@@ -78,12 +79,15 @@ def harmonic(energy, start) -> np.ndarray:
 SEARCH = {"xatol": 1e-7, "fatol": 1e-8, "maxiter": 20000, "maxfev": 20000, "adaptive": True}
 
 
-def test_frequencies_of_water(checked, cluster):
+def test_frequencies_of_water(cluster, models):
     """xTB and model, each against a minimum and a Hessian that come from energies alone.
 
     Second differences err by E'''' h^2/6: 0.3/cm; the minimum's residual force by less.
     """
-    found = checked[0].frequencies
+    _, _, system, positions = cluster
+    found = checkModel(
+        system, positions, models("phi_charges"), parts=["frequencies"], platform=REFERENCE, progress=False
+    ).frequencies
     assert found.environment == "gas phase" and found.imaginary == (0, 0) and max(found.residuals) < 0.5
     force = XtbForce("GFN2-xTB", range(3), [8, 1, 1])
     force.setAccuracy(0.01)
@@ -101,7 +105,7 @@ def test_frequencies_of_water(checked, cluster):
         r = [np.linalg.norm(x[a] - x[b]) for a, b in generate.PAIRS]
         return sum(0.5 * k * (d - r0) ** 2 for k, d, r0 in zip(generate.K, r, generate.R0, strict=True))
 
-    start = cluster[3][:3]
+    start = positions[:3]
     np.testing.assert_allclose(found.corrector, harmonic(xtb, start), atol=1.0)
     np.testing.assert_allclose(found.model, harmonic(model, start), atol=1.0)
     assert found.corrector[0] == pytest.approx(1500, abs=200) and found.corrector[2] > 3400
@@ -233,6 +237,9 @@ def test_bad_input(cluster, models):
         checkModel(system, positions, model, temperature=-3, progress=False)
     with pytest.raises(ValueError, match="data of 3 atoms, found 0 frames of 4 atoms"):
         checkModel(system, positions, model, data=Frames.empty(4), progress=False)
+    other = Region.fromSystem(createQMMMSystem(topology, mm, range(3), "GFN1-xTB"), topology)
+    with pytest.raises(ValueError, match="'GFN2-xTB', 0, 1, 10, .* found data of .'GFN1-xTB', 0, 1, 2, "):
+        checkModel(system, positions, model, data=types.SimpleNamespace(region=other), progress=False)
     with pytest.raises(ValueError, match="Frames or a Dataset, found list"):
         checkModel(system, positions, model, data=[1], progress=False)
 

@@ -157,7 +157,7 @@ def test_stability(models):
     """Time outside of the contract's ranges, as counted from the positions; a model that gives NaN ends its run."""
     limit = generate.R0[0] + 0.003
     subject = subject_with(models, distanceRanges=((0, 1, 0.05, limit), (1, 2, 0.1, 0.2)))
-    runs = runs_of(subject)
+    runs = runs_of(subject, 0.5, interval=0.001)  # several samples in each excursion
     report = measureStability(subject, runs)
     outside = [np.linalg.norm(r.positions[:, 1] - r.positions[:, 0], axis=1) > limit for r in runs]
     assert 0.02 < np.mean(outside) < 0.5 and report.outside.value == pytest.approx(np.mean(outside))

@@ -280,12 +280,17 @@ def _frames(data, subject: CheckSubject) -> Frames | None:
     """What was given as frames, checked against the region."""
     if data is None:
         return None
-    region = getattr(data, "region", None)
-    if region is not None and region.digest() != subject.region.digest():
-        raise ValueError(
-            f"The data are of another region or method ({len(region.species)} atoms, {region.method}) than the System's QM region "
-            f"({subject.region.numAtoms} atoms, {subject.region.method})."
+    region, own = getattr(data, "region", None), subject.region
+    if region is not None:
+        # Not the bonds: without a topology they are found by distance.
+        found, expected = (
+            (r.method, r.charge, r.multiplicity, r.hardnessElement, list(r.species)) for r in (region, own)
         )
+        if found != expected:
+            raise ValueError(
+                "Expected data of the System's QM region, (method, charge, multiplicity, hardness element, elements) = "
+                f"{expected}, found data of {found}."
+            )
     frames = data.read() if hasattr(data, "read") else data
     if not isinstance(frames, Frames):
         raise ValueError(f"Expected the data as Frames or a Dataset, found {type(frames).__name__}.")
