@@ -256,6 +256,18 @@ void Embedding::computePotential(const vector<double>& dampingLengths, vector<do
     }
 }
 
+void Embedding::computePotential(const vector<double>& dampingLengths, vector<double>& potential, vector<Vec3>& gradient) {
+    potential.resize(current.qm.size());
+    gradient.resize(current.qm.size());
+    sums.clearForces(); // addForces() adds up those on the charges too
+    double minR2;
+    for (size_t a = 0; a < potential.size(); a++) {
+        // The force on the charges of the energy phi_a is the derivative by the position of the atom.
+        gradient[a] = sums.addForces(0, current.qm[a], dampingLengths[a]*dampingLengths[a], COULOMB_CONSTANT, potential[a], minR2);
+        potential[a] *= COULOMB_CONSTANT;
+    }
+}
+
 void Embedding::addPotentialForces(const vector<double>& dampingLengths, const vector<double>& charges) {
     sums.clearForces();
     double minR2;

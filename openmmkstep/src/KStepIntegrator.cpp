@@ -13,7 +13,7 @@ using namespace OpenMM;
 using namespace std;
 
 KStepIntegrator::KStepIntegrator(double baseStepSize, int k, const string& scheme, double temperature, double friction) :
-        extraChances(4), randomNumberSeed(0), correctorForceGroup(1), modelForceGroup(2), adaptive(false), errorRecovery(true),
+        extraChances(4), randomNumberSeed(0), correctorForceGroup(1), modelForceGroup(2), adaptive(false), errorRecovery(true), maxUndoneStates(0),
         includeShadowWork(false), allowResonance(false), scheme(scheme), thermostat("langevin"), resonanceCheckedFor(0),
         jumpNumThreads(1), allowJumpWithoutThermostat(false), warnedOfJumpFriction(false), hasModel(false),
         hasSurroundings(true), areThermostatsCurrent(false),
@@ -178,7 +178,8 @@ void KStepIntegrator::initialize(ContextImpl& contextRef) {
         hasCorrector |= (group == correctorForceGroup);
         hasModel |= (group == modelForceGroup);
         const KStepModelForce* model = dynamic_cast<const KStepModelForce*>(&force);
-        if (model == NULL)
+        // One in the corrector's group that does not stand in for that group is the corrector itself.
+        if (model == NULL || (group == correctorForceGroup && model->getCorrectorForceGroup() != group))
             continue;
         if (group != modelForceGroup)
             throw OpenMMException("KStepIntegrator: expected the KStepModelForce in the model's force group ("+to_string(modelForceGroup)+"), found it in group "+to_string(group)+".  Call setForceGroup() on the force or setModelForceGroup() on the integrator.");

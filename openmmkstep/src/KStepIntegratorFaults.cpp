@@ -123,6 +123,7 @@ void KStepIntegrator::recoverableMacroStep() {
             throw;
         }
         if (!finished) {
+            keepUndoneState(FaultMonitor::getName(fault));
             restore();
             countFault(fault);
             if (!repeated)
@@ -180,6 +181,35 @@ void KStepIntegrator::logEvent(FaultMonitor::Fault fault, int from) {
     if (events.size() == MAX_EVENTS)
         events.erase(events.begin());
     events.push_back({context->getStepCount(), context->getTime(), FaultMonitor::getName(fault), from, division.getInterval()});
+}
+
+void KStepIntegrator::setMaxUndoneStates(int number) {
+    if (number < 0)
+        throw OpenMMException("KStepIntegrator: expected a number of states to keep that is 0 or more, found "+to_string(number)+".");
+    maxUndoneStates = number;
+    while ((int) undoneStates.size() > number)
+        undoneStates.pop_front();
+}
+
+vector<KStepIntegrator::UndoneState> KStepIntegrator::takeUndoneStates() {
+    vector<UndoneState> states(undoneStates.begin(), undoneStates.end());
+    undoneStates.clear();
+    return states;
+}
+
+/** Called before the state is restored. */
+void KStepIntegrator::keepUndoneState(const string& kind) {
+    if (maxUndoneStates == 0 || !getKernel().isStateFinite(*context))
+        return;
+    if ((int) undoneStates.size() == maxUndoneStates)
+        undoneStates.pop_front();
+    UndoneState state;
+    state.step = context->getStepCount();
+    state.kind = kind;
+    state.D = correctorEnergy-modelEnergy;
+    context->getPositions(state.positions);
+    context->getPeriodicBoxVectors(state.box[0], state.box[1], state.box[2]);
+    undoneStates.push_back(state);
 }
 
 void KStepIntegrator::checkForFaults() {

@@ -60,6 +60,7 @@ void KStepIntegrator::macroStep() {
         else if (scheme == "reweight")
             reweightStep();
         else if (!tryProposal()) {
+            keepUndoneState("rejected");
             restore(-1);
             statistics.flips++;
         }

@@ -32,6 +32,10 @@ void KStepModelForce::setNumThreads(int threads) {
     numThreads = threads;
 }
 
+bool KStepModelForce::isOutsideTrainingRegion(Context& context) {
+    return dynamic_cast<KStepModelForceImpl&>(getImplInContext(context)).isOutsideTrainingRegion(getContextImpl(context));
+}
+
 ForceImpl* KStepModelForce::createImpl() const {
     return new KStepModelForceImpl(*this);
 }

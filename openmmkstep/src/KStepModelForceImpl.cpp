@@ -1,7 +1,9 @@
 #include "openmmkstep/internal/KStepModelForceImpl.h"
 #include "openmmkstep/XtbForce.h"
 #include "openmm/OpenMMException.h"
+#include <algorithm>
 #include <cmath>
+#include <tuple>
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
@@ -23,18 +25,17 @@ void KStepModelForceImpl::initialize(ContextImpl& context) {
     model->prepare(contract, force.getNumThreads());
 }
 
-static bool haveSameLinkAtoms(const QMRegionForce& force1, const QMRegionForce& force2) {
-    if (force1.getNumLinkAtoms() != force2.getNumLinkAtoms())
-        return false;
-    for (int i = 0; i < force1.getNumLinkAtoms(); i++) {
-        int qm1, qm2, mm1, mm2;
-        double distance1, distance2;
-        force1.getLinkAtomParameters(i, qm1, mm1, distance1);
-        force2.getLinkAtomParameters(i, qm2, mm2, distance2);
-        if (qm1 != qm2 || mm1 != mm2 || distance1 != distance2)
-            return false;
+/** Link atoms as a sorted list: their order is each force's own. */
+static vector<tuple<int, int, double> > getLinkAtoms(const QMRegionForce& force) {
+    vector<tuple<int, int, double> > atoms;
+    for (int i = 0; i < force.getNumLinkAtoms(); i++) {
+        int qmParticle, mmParticle;
+        double distance;
+        force.getLinkAtomParameters(i, qmParticle, mmParticle, distance);
+        atoms.push_back(make_tuple(qmParticle, mmParticle, distance));
     }
-    return true;
+    sort(atoms.begin(), atoms.end());
+    return atoms;
 }
 
 void KStepModelForceImpl::checkContract(const System& system) const {
@@ -63,8 +64,8 @@ void KStepModelForceImpl::checkContract(const System& system) const {
     }
     for (int i = 0; i < system.getNumForces(); i++) {
         const XtbForce* xtb = dynamic_cast<const XtbForce*>(&system.getForce(i));
-        if (xtb != NULL && xtb->getForceGroup() == force.getCorrectorForceGroup() && !haveSameLinkAtoms(*xtb, force))
-            throw OpenMMException("KStepModelForce: the model and the XtbForce it stands in for have different link atoms.  Add the same ones to both, in the same order.");
+        if (xtb != NULL && xtb->getForceGroup() == force.getCorrectorForceGroup() && getLinkAtoms(*xtb) != getLinkAtoms(force))
+            throw OpenMMException("KStepModelForce: the model and the XtbForce it stands in for have different link atoms.  Add the same ones to both.");
     }
     contract.checkCorrector(system, force.getCorrectorForceGroup(), force.getParticles(), "KStepModelForce");
 }

@@ -6,6 +6,7 @@
 #include "openmm/serialization/XmlSerializer.h"
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <sstream>
 
@@ -124,12 +125,19 @@ void ModelContract::checkCorrector(const System& system, int correctorForceGroup
         const XtbForce* xtb = dynamic_cast<const XtbForce*>(&system.getForce(i));
         if (xtb == NULL || xtb->getForceGroup() != correctorForceGroup)
             continue;
-        if (xtb->getParticles() != particles)
-            throw OpenMMException(owner+": the model and the XtbForce it stands in for act on different particles, or list them in a different order.");
-        vector<int> numbers = xtb->getAtomicNumbers();
+        // The model's particles may come in the order that it was trained in; those of the XtbForce in the user's.
+        map<int, int> numberOf;
+        for (size_t j = 0; j < xtb->getParticles().size(); j++)
+            numberOf[xtb->getParticles()[j]] = xtb->getAtomicNumbers()[j];
+        vector<int> numbers;
+        for (int particle : particles) {
+            if (numberOf.count(particle) == 0 || particles.size() != numberOf.size())
+                throw OpenMMException(owner+": the model and the XtbForce it stands in for act on different particles.");
+            numbers.push_back(numberOf[particle]);
+        }
         numbers.resize(numbers.size()+xtb->getNumLinkAtoms(), 1);
         if (numbers != species)
-            throw OpenMMException(owner+": expected a model for the elements "+describe(numbers)+" (those of the XtbForce"+(xtb->getNumLinkAtoms() > 0 ? ", link hydrogens last" : "")+"), found one for "+describe(species)+".  The order of the atoms must be the same.");
+            throw OpenMMException(owner+": expected a model for the elements "+describe(numbers)+" (those of the particles that it was given"+(xtb->getNumLinkAtoms() > 0 ? ", link hydrogens last" : "")+"), found one for "+describe(species)+".  Give the particles in the order of the model's atoms; createQMMMSystem() and matchModel() in Python find it.");
         if (xtb->getCharge() != charge || xtb->getMultiplicity() != multiplicity)
             throw OpenMMException(owner+": expected a model for charge "+to_string(xtb->getCharge())+" and multiplicity "+to_string(xtb->getMultiplicity())+" (those of the XtbForce), found one for "+to_string(charge)+" and "+to_string(multiplicity)+".");
     }

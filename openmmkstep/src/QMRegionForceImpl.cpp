@@ -11,12 +11,19 @@ using namespace std;
 // Share of half the box that a trial must leave beside cutoff and QM region.
 static const double SPARE_ROOM = 0.02;
 
-QMRegionForceImpl::QMRegionForceImpl(const QMRegionForce& owner) : CustomCPPForceImpl(owner), owner(owner), lastEnergy(0), isResultValid(false), isEnergyWanted(false), smallestWidth(0) {
+QMRegionForceImpl::QMRegionForceImpl(const QMRegionForce& owner) : CustomCPPForceImpl(owner), owner(owner), lastEnergy(0), isResultValid(false), isEnergyWanted(false) {
 }
 
 void QMRegionForceImpl::initialize(ContextImpl& context) {
     CustomCPPForceImpl::initialize(context);
     embedding.reset(new Embedding(owner, context.getSystem()));
+    for (ForceImpl* impl : context.getForceImpls()) {
+        QMRegionForceImpl* other = dynamic_cast<QMRegionForceImpl*>(impl);
+        if (other != NULL && other->smallestWidth)
+            smallestWidth = other->smallestWidth;
+    }
+    if (!smallestWidth)
+        smallestWidth = make_shared<double>(0.0);
 }
 
 double QMRegionForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces, bool includeEnergy, int groups) {
@@ -35,10 +42,10 @@ vector<Vec3> QMRegionForceImpl::locateQMAtoms(ContextImpl& context) const {
  * Some room must be left, since the QM region vibrates.  Dynamics asks for forces alone.
  */
 bool QMRegionForceImpl::isTrial(const PeriodicBox& box) const {
-    if (!isEnergyWanted || !box.isPeriodic() || smallestWidth == 0)
+    if (!isEnergyWanted || !box.isPeriodic() || *smallestWidth == 0)
         return false;
-    bool isSmaller = (box.getSmallestWidth() < smallestWidth);
-    return (embedding->getBoxMargin() < (isSmaller ? SPARE_ROOM*0.5*smallestWidth : 0));
+    bool isSmaller = (box.getSmallestWidth() < *smallestWidth);
+    return (embedding->getBoxMargin() < (isSmaller ? 0.5*SPARE_ROOM*(*smallestWidth) : 0));
 }
 
 string QMRegionForceImpl::describeSmallBox(double half) const {
@@ -66,7 +73,7 @@ double QMRegionForceImpl::computeForce(ContextImpl& context, const vector<Vec3>&
             throw OpenMMException(describeSmallBox(0.5*box.getSmallestWidth()));
         }
         if (box.isPeriodic())
-            smallestWidth = box.getSmallestWidth();
+            *smallestWidth = box.getSmallestWidth();
         if (!isResultValid) {
             embedding->clearForces();
             lastEnergy = compute(*embedding);

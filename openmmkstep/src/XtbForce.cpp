@@ -1,6 +1,7 @@
 #include "openmmkstep/XtbForce.h"
 #include "openmmkstep/internal/XtbForceImpl.h"
 #include "openmmkstep/internal/XtbLibrary.h"
+#include "openmmkstep/internal/XtbShells.h"
 #include "openmm/OpenMMException.h"
 
 using namespace OpenMMKStep;
@@ -47,6 +48,19 @@ void XtbForce::setNumThreads(int threads) {
 
 void XtbForce::getPartialCharges(Context& context, vector<double>& charges) {
     charges = dynamic_cast<XtbForceImpl&>(getImplInContext(context)).getPartialCharges(getContextImpl(context));
+}
+
+void XtbForce::computeQMRegion(Context& context, const vector<double>& dampingLengths, vector<Vec3>& positions, double& energy,
+                               vector<Vec3>& forces, vector<double>& charges, vector<double>& potentials, vector<Vec3>& potentialGradients) {
+    dynamic_cast<XtbForceImpl&>(getImplInContext(context)).computeQMRegion(getContextImpl(context), dampingLengths, positions, energy, forces, charges, potentials, potentialGradients);
+}
+
+double XtbForce::getElementHardness(const string& method, int atomicNumber) {
+    if (method != "GFN1-xTB" && method != "GFN2-xTB")
+        throw OpenMMException("XtbForce: expected the method 'GFN1-xTB' or 'GFN2-xTB', found '"+method+"'.");
+    if (atomicNumber < 1 || atomicNumber > 86)
+        throw OpenMMException("XtbForce: atomic numbers must be from 1 to 86, found "+to_string(atomicNumber)+".");
+    return XtbShells::get(method == "GFN1-xTB", atomicNumber).hardness;
 }
 
 void XtbForce::setLibraryPath(const string& path) {

@@ -1,11 +1,12 @@
 #include "openmmkstep/internal/XtbForceImpl.h"
 #include "openmm/OpenMMException.h"
+#include <cmath>
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
 using namespace std;
 
-XtbForceImpl::XtbForceImpl(const XtbForce& owner) : QMRegionForceImpl(owner) {
+XtbForceImpl::XtbForceImpl(const XtbForce& owner) : QMRegionForceImpl(owner), xtbEnergy(0) {
 }
 
 void XtbForceImpl::initialize(ContextImpl& context) {
@@ -23,7 +24,9 @@ void XtbForceImpl::initialize(ContextImpl& context) {
 }
 
 double XtbForceImpl::compute(Embedding& embedding) {
-    return calculator->compute(embedding)+embedding.computeSubtractiveTerm();
+    xtbEnergy = calculator->compute(embedding);
+    xtbForces = embedding.getQMForces();
+    return xtbEnergy+embedding.computeSubtractiveTerm();
 }
 
 void XtbForceImpl::dropWarmStart() {
@@ -31,9 +34,37 @@ void XtbForceImpl::dropWarmStart() {
     discardResult();
 }
 
-vector<double> XtbForceImpl::getPartialCharges(ContextImpl& context) {
+void XtbForceImpl::computeAtCurrentPositions(ContextImpl& context) {
     vector<Vec3> positions, forces(context.getSystem().getNumParticles());
     context.getPositions(positions);
-    computeForce(context, positions, forces);
+    if (!isfinite(computeForce(context, positions, forces)))
+        throw OpenMMException("XtbForce: the periodic box is too small for the embedding at the current positions.");
+}
+
+vector<double> XtbForceImpl::getPartialCharges(ContextImpl& context) {
+    computeAtCurrentPositions(context);
     return calculator->getPartialCharges();
+}
+
+void XtbForceImpl::computeQMRegion(ContextImpl& context, const vector<double>& dampingLengths, vector<Vec3>& positions, double& energy,
+                                   vector<Vec3>& forces, vector<double>& charges, vector<double>& potentials, vector<Vec3>& potentialGradients) {
+    size_t numAtoms = owner.getNumParticles()+owner.getNumLinkAtoms();
+    bool isEmbedded = (owner.getNumEmbeddingCharges()+owner.getNumVirtualCharges() > 0);
+    if (dampingLengths.size() != numAtoms && (isEmbedded || !dampingLengths.empty()))
+        throw OpenMMException("XtbForce: expected a damping length for each of the "+to_string(numAtoms)+" QM atoms, link atoms included, found "+to_string(dampingLengths.size())+".");
+    for (double d : dampingLengths)
+        if (!(d > 0) || !isfinite(d))
+            throw OpenMMException("XtbForce: damping lengths must be positive.");
+    computeAtCurrentPositions(context);
+    positions = embedding->getQMPositions();
+    energy = xtbEnergy;
+    forces = xtbForces;
+    if (dynamic_cast<const XtbForce&>(owner).getMethod() == "GFN-FF")
+        charges.assign(numAtoms, 0.0);
+    else
+        charges = calculator->getPartialCharges();
+    potentials.assign(numAtoms, 0.0);
+    potentialGradients.assign(numAtoms, Vec3());
+    if (isEmbedded)
+        embedding->computePotential(dampingLengths, potentials, potentialGradients);
 }

@@ -2,6 +2,7 @@
 #include "openmm_interop.h"
 #include "openmmkstep/KStepModelForce.h"
 #include "openmmkstep/XtbForce.h"
+#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 namespace py = pybind11;
@@ -70,6 +71,15 @@ static void exportQMRegionForce(py::module_& m) {
     });
 }
 
+static py::array_t<double> toArray(const vector<OpenMM::Vec3>& vectors) {
+    py::array_t<double> array({(py::ssize_t) vectors.size(), (py::ssize_t) 3});
+    auto values = array.mutable_unchecked<2>();
+    for (size_t i = 0; i < vectors.size(); i++)
+        for (int j = 0; j < 3; j++)
+            values(i, j) = vectors[i][j];
+    return array;
+}
+
 static void exportXtbForce(py::module_& m) {
     typedef XtbForce F;
     m.def("XtbForce_create", [](const string& method, const vector<int>& particles, const vector<int>& numbers, int charge, int multiplicity) {
@@ -94,6 +104,15 @@ static void exportXtbForce(py::module_& m) {
         unwrap<F>(self).getPartialCharges(contextOf(context), charges);
         return charges;
     });
+    m.def("XtbForce_computeQMRegion", [](py::object self, py::object context, const vector<double>& dampingLengths) {
+        vector<OpenMM::Vec3> positions, forces, gradients;
+        vector<double> charges, potentials;
+        double energy;
+        unwrap<F>(self).computeQMRegion(contextOf(context), dampingLengths, positions, energy, forces, charges, potentials, gradients);
+        return py::make_tuple(toArray(positions), energy, toArray(forces), py::array_t<double>(charges.size(), charges.data()),
+                              py::array_t<double>(potentials.size(), potentials.data()), toArray(gradients));
+    });
+    m.def("XtbForce_getElementHardness", &F::getElementHardness);
 }
 
 static void exportKStepModelForce(py::module_& m) {
@@ -105,6 +124,9 @@ static void exportKStepModelForce(py::module_& m) {
     m.def("KStepModelForce_getModelData", [](py::object self) { return py::bytes(unwrap<F>(self).getModelData()); });
     m.def("KStepModelForce_getCorrectorForceGroup", method<F>(&F::getCorrectorForceGroup));
     m.def("KStepModelForce_setCorrectorForceGroup", method<F>(&F::setCorrectorForceGroup));
+    m.def("KStepModelForce_isOutsideTrainingRegion", [](py::object self, py::object context) {
+        return unwrap<F>(self).isOutsideTrainingRegion(contextOf(context));
+    });
     m.def("KStepModelForce_getNumThreads", method<F>(&F::getNumThreads));
     m.def("KStepModelForce_setNumThreads", method<F>(&F::setNumThreads));
 }

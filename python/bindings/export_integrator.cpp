@@ -3,6 +3,7 @@
 #include "openmmkstep/KStepIntegrator.h"
 #include "openmmkstep/internal/Mollification.h"
 #include <array>
+#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 namespace py = pybind11;
@@ -116,6 +117,21 @@ void exportKStepIntegrator(py::module_& m) {
             events.append(d);
         }
         return events;
+    });
+    m.def("KStepIntegrator_getMaxUndoneStates", method<I>(&I::getMaxUndoneStates));
+    m.def("KStepIntegrator_setMaxUndoneStates", method<I>(&I::setMaxUndoneStates));
+    m.def("KStepIntegrator_takeUndoneStates", [](py::object self) {
+        py::list states;
+        for (const I::UndoneState& state : unwrap<I>(self).takeUndoneStates()) {
+            py::dict d;
+            d["step"] = state.step;
+            d["kind"] = state.kind;
+            d["D"] = state.D;
+            d["positions"] = py::array_t<double>({(py::ssize_t) state.positions.size(), (py::ssize_t) 3}, reinterpret_cast<const double*>(state.positions.data()));
+            d["box"] = py::array_t<double>({(py::ssize_t) 3, (py::ssize_t) 3}, reinterpret_cast<const double*>(state.box));
+            states.append(d);
+        }
+        return states;
     });
     m.def("KStepIntegrator_resetStatistics", method<I>(&I::resetStatistics));
     m.def("KStepIntegrator_stepTo", [](py::object self, double time) {

@@ -6,7 +6,10 @@ load_bindings()
 
 from .contract import ModelContract, readContract, saveModel  # noqa: E402
 from .forces import KStepModelForce, QMRegionForce, XtbForce, cast  # noqa: E402
+from .frame_keeper import FrameKeeper  # noqa: E402
+from .handedness import findHandedness, findSides  # noqa: E402
 from .integrator import KStepIntegrator  # noqa: E402
+from .matching import matchModel  # noqa: E402
 from .qmmm import createQMMMSystem, findMollification  # noqa: E402
 from .reporter import KStepReporter  # noqa: E402
 from .restart import cutTable, cutTrajectory  # noqa: E402
@@ -16,6 +19,7 @@ from .validity import findDistanceRanges  # noqa: E402
 __version__ = load_bindings().version
 
 __all__ = [
+    "FrameKeeper",
     "KStepIntegrator",
     "KStepModelForce",
     "KStepReporter",
@@ -29,7 +33,10 @@ __all__ = [
     "cutTable",
     "cutTrajectory",
     "findDistanceRanges",
+    "findHandedness",
     "findMollification",
+    "findSides",
+    "matchModel",
     "readContract",
     "saveModel",
     "tuneMetropolis",

@@ -45,6 +45,12 @@ _OUTPUTS = {
     "potential": [("energy",), ("energy", "forces"), ("energy", "forces", "charges")],
     "jump": [("displacements", "velocity_changes")],
 }
+_STRUCTURE = {
+    "Bond": ("atom1", "atom2"),
+    "Handedness": ("center", "atom1", "atom2", "atom3", "sign"),
+    "Side": ("atom1", "atom2", "atom3", "atom4", "sign"),
+}
+_FIELDS = {"Bond": "bonds", "Handedness": "handedness", "Side": "sides"}
 
 
 @dataclass
@@ -81,6 +87,15 @@ class ModelContract:
     distanceRanges : sequence of (int, int, float, float)
         (atom1, atom2, minimum, maximum): the distances (nm) of pairs of atoms that the model was trained for, its region
         of validity. KStepIntegrator does not use the model outside of it; empty if it is not known
+    bonds : sequence of (int, int)
+        pairs of bonded atoms. With them matchModel() finds the model's atoms in a system of another order; without, the
+        order must be the same
+    handedness : sequence of (int, int, int, int, int)
+        (centre, a, b, c, sign): the sign of (x_a - x_centre) . [(x_b - x_centre) x (x_c - x_centre)], which is the same
+        in all training data, see findHandedness()
+    sides : sequence of (int, int, int, int, int)
+        (a, b, c, d, sign): whether a and d are on the same side (1) of the bond b-c in all training data, or on opposite
+        ones (-1), see findSides()
     versions : dict
         versions of the software that made the model
 
@@ -104,6 +119,9 @@ class ModelContract:
     cutoff: float | None = None
     trainingTemperatures: Sequence[float] = ()
     distanceRanges: Sequence[tuple[int, int, float, float]] = ()
+    bonds: Sequence[tuple[int, int]] = ()
+    handedness: Sequence[tuple[int, int, int, int, int]] = ()
+    sides: Sequence[tuple[int, int, int, int, int]] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -119,6 +137,7 @@ class ModelContract:
                     f"A distance range is (atom1, atom2, minimum, maximum in nm) of two of the {len(self.species)} atoms, "
                     f"found {(a, b, low, high)}."
                 )
+        self._check_structure()
         if self.dampingLengths is not None:
             self.dampingLengths = tuple(float(d) for d in self.dampingLengths)
         if self.kind not in _INPUTS:
@@ -152,6 +171,22 @@ class ModelContract:
                 f"A jump model must declare its k and dt: base steps, at least 1, and ps, positive; found {self.k} and {self.dt}."
             )
 
+    def _check_structure(self) -> None:
+        atoms = range(len(self.species))
+        self.bonds = tuple(sorted({(min(int(a), int(b)), max(int(a), int(b))) for a, b in self.bonds}))
+        if not all(a in atoms and b in atoms and a != b for a, b in self.bonds):
+            raise ValueError(f"A bond is a pair of the {len(atoms)} atoms, found {self.bonds}.")
+        for name in ("handedness", "sides"):
+            marks = tuple(tuple(int(i) for i in mark) for mark in getattr(self, name))
+            setattr(self, name, marks)
+            for mark in marks:
+                if len(mark) != 5 or len({i for i in mark[:4] if i in atoms}) != 4 or mark[4] not in (1, -1):
+                    raise ValueError(
+                        f"An entry of {name} is four different ones of the {len(atoms)} atoms and a sign, found {mark}."
+                    )
+            if marks and not self.bonds:
+                raise ValueError(f"A contract with {name} needs bonds: without them atoms cannot be told apart.")
+
     def toXml(self) -> str:
         """Write the contract as XML."""
         root = ET.Element("KStepContract", type="KStepModelContract", version=str(CONTRACT_VERSION), kind=self.kind)
@@ -177,6 +212,11 @@ class ModelContract:
             validity = ET.SubElement(root, "Validity")
             for a, b, low, high in self.distanceRanges:
                 ET.SubElement(validity, "Distance", atom1=str(a), atom2=str(b), min=repr(low), max=repr(high))
+        if self.bonds:
+            structure = ET.SubElement(root, "Structure")
+            for tag, keys in _STRUCTURE.items():
+                for values in getattr(self, _FIELDS[tag]):
+                    ET.SubElement(structure, tag, {k: str(v) for k, v in zip(keys, values, strict=True)})
         training = ET.SubElement(root, "Training")
         for temperature in self.trainingTemperatures:
             ET.SubElement(training, "Temperature", value=repr(temperature))
@@ -224,6 +264,10 @@ class ModelContract:
                     (int(r.get("atom1")), int(r.get("atom2")), float(r.get("min")), float(r.get("max")))
                     for r in root.findall("Validity/Distance")
                 ],
+                **{
+                    _FIELDS[tag]: [[int(e.get(key)) for key in keys] for e in root.findall(f"Structure/{tag}")]
+                    for tag, keys in _STRUCTURE.items()
+                },
                 versions={s.get("name"): s.get("version") for s in root.find("Versions")},
             )
         except (ET.ParseError, AttributeError, TypeError, ValueError) as e:

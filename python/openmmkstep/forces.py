@@ -4,15 +4,47 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import openmm
 from openmm import unit
 
 from . import _openmmkstep as _c
 from ._load import load_torch
-from ._units import CHARGE, KELVIN, strip
+from ._units import CHARGE, KELVIN, NANOMETER, strip
 from .contract import check_archive
 from .region_force import QMRegionForce
+
+
+@dataclass
+class QMRegionState:
+    """The QM region in the field of the charges around it; n atoms, link atoms last.
+
+    All derivatives are at fixed positions and (switched) charges of the surroundings.
+
+    Attributes
+    ----------
+    positions : array of shape (n, 3)
+        in one piece (nm)
+    energy : float
+        E_xTB without the subtractive term (kJ/mol)
+    forces : array of shape (n, 3)
+        kJ/mol/nm
+    charges : array of shape (n,)
+        Mulliken charges (e), nearly dE/dphi_a; zero for GFN-FF
+    potentials : array of shape (n,)
+        phi_a = k_e sum_j S_g Q_j / sqrt(R_aj^2 + d_a^2) (kJ/mol/e)
+    potentialGradients : array of shape (n, 3)
+        derivative of phi_a with respect to the position of atom a (kJ/mol/e/nm)
+    """
+
+    positions: np.ndarray
+    energy: float
+    forces: np.ndarray
+    charges: np.ndarray
+    potentials: np.ndarray
+    potentialGradients: np.ndarray
 
 
 class XtbForce(QMRegionForce):
@@ -118,6 +150,35 @@ class XtbForce(QMRegionForce):
         """Get the Mulliken charge of each QM particle, then of each link atom, at the Context's current positions."""
         return _c.XtbForce_getPartialCharges(self, context) * CHARGE
 
+    def computeQMRegion(self, context: openmm.Context, dampingLengths: Sequence[float] = ()) -> QMRegionState:
+        """Compute what a model of the QM region is trained on, at the Context's current positions.
+
+        The n QM atoms are the QM particles, then the link atoms, whose forces are not passed on to the ends of their
+        bonds here. Costs no calculation where the Context has one at these positions already.
+
+        Parameters
+        ----------
+        context : Context
+            made with this force
+        dampingLengths : sequence of float
+            d_a for each QM atom (nm); may be empty if there are no charges around
+
+        Returns
+        -------
+        QMRegionState
+
+        Raises
+        ------
+        OpenMMException
+            If the SCF fails, the periodic box is too small, or the damping lengths do not fit.
+        """
+        return QMRegionState(*_c.XtbForce_computeQMRegion(self, context, [strip(d, NANOMETER) for d in dampingLengths]))
+
+    @staticmethod
+    def getElementHardness(method: str, atomicNumber: int) -> float:
+        """Get the hardness (Hartree) of an element in 'GFN1-xTB' or 'GFN2-xTB': that of an embedding charge."""
+        return _c.XtbForce_getElementHardness(method, atomicNumber)
+
 
 class KStepModelForce(QMRegionForce):
     """A k-step model that is a potential: a TorchScript file with a contract (see ModelContract and saveModel()).
@@ -170,6 +231,10 @@ class KStepModelForce(QMRegionForce):
     def setNumThreads(self, threads: int) -> None:
         """Set the number of threads that torch uses for this model; the default, 1, is the fastest for small models."""
         _c.KStepModelForce_setNumThreads(self, threads)
+
+    def isOutsideTrainingRegion(self, context: openmm.Context) -> bool:
+        """Whether the Context's current positions are outside the region of validity that the model's contract declares."""
+        return _c.KStepModelForce_isOutsideTrainingRegion(self, context)
 
 
 def cast(object):

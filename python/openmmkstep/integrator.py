@@ -196,6 +196,29 @@ class KStepIntegrator(openmm.Integrator):
         """Get the last faults that were handled (at most 1000): dicts with step, time (ps), kind, fromK, toK."""
         return _c.KStepIntegrator_getEvents(self)
 
+    def getMaxUndoneStates(self) -> int:
+        """Get how many of the states that were undone are kept."""
+        return _c.KStepIntegrator_getMaxUndoneStates(self)
+
+    def setMaxUndoneStates(self, number: int) -> None:
+        """Set how many of the last states that were undone are kept for takeUndoneStates() (default: 0).
+
+        These are what a Metropolis test rejected, and what was undone for a fault: where the model is worst. States that
+        are not finite are not kept. Each one costs a download of the positions.
+        """
+        _c.KStepIntegrator_setMaxUndoneStates(self, number)
+
+    def takeUndoneStates(self) -> list[dict]:
+        """Get the states that were undone since the last call, oldest first, and forget them.
+
+        Returns
+        -------
+        list of dict
+            step (at the start of the macro-step), kind ('rejected' or a kind of getEvents()), D (kJ/mol), positions of all
+            particles (array, nm), box (periodic box vectors, array of shape (3, 3), nm)
+        """
+        return _c.KStepIntegrator_takeUndoneStates(self)
+
     def getIncludeShadowWork(self) -> bool:
         """Get whether the test of 'metropolis' includes the shadow work."""
         return _c.KStepIntegrator_getIncludeShadowWork(self)

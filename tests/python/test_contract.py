@@ -25,6 +25,12 @@ POTENTIAL = ModelContract(
     versions={"xtb": "6.5.1", "note": 'a <b> & "c"'},
     distanceRanges=[(0, 1, 0.09, 0.125)],
 )
+MARKED = ModelContract(
+    species=(6, 1, 1, 1, 1),
+    bonds=[(0, 1), (2, 0), (0, 3), (0, 4)],
+    handedness=[(0, 1, 2, 3, -1)],
+    sides=[(1, 0, 2, 3, 1)],
+)
 JUMP = ModelContract(
     species=(1, 1),
     kind="jump",
@@ -56,7 +62,7 @@ def save_with(contract: ModelContract, path) -> None:
     openmmkstep.saveModel([Echo1, Echo2, Echo3][len(contract.inputs) - 1](), path, contract)
 
 
-@pytest.mark.parametrize("contract", [POTENTIAL, JUMP, PLAIN], ids=["potential", "jump", "plain"])
+@pytest.mark.parametrize("contract", [POTENTIAL, JUMP, PLAIN, MARKED], ids=["potential", "jump", "plain", "marked"])
 def test_contract_round_trip(contract, tmp_path):
     assert ModelContract.fromXml(contract.toXml()) == contract
     save_with(contract, tmp_path / "model.pt")
@@ -72,7 +78,7 @@ def test_the_round_trip_covers_every_field():
     default = {f.name: getattr(PLAIN, f.name) for f in dataclasses.fields(ModelContract)}
     default["kind"] = "potential"
     for name, value in default.items():
-        assert any(getattr(c, name) != value for c in (POTENTIAL, JUMP)), name
+        assert any(getattr(c, name) != value for c in (POTENTIAL, JUMP, MARKED)), name
 
 
 def test_read_contract_needs_no_torch(models):
@@ -96,6 +102,14 @@ BAD_CONTRACTS = [
     (PHI | {"hardnessElement": None}, "hardness element"),
     (PHI | {"outputs": ("energy", "forces")}, "must return charges"),
     ({"outputs": ("energy", "forces", "charges")}, "only a model with phi input"),
+    ({"bonds": [(0, 0)]}, "A bond is a pair of the 1 atoms"),
+    ({"bonds": [(0, 1)]}, "A bond is a pair of the 1 atoms"),
+    ({"species": (6, 1, 1, 1), "handedness": [(0, 1, 2, 3, 1)]}, "with handedness needs bonds"),
+    (
+        {"species": (6, 1, 1, 1), "bonds": [(0, 1)], "handedness": [(0, 1, 2, 2, 1)]},
+        "four different ones of the 4 atoms",
+    ),
+    ({"species": (6, 1, 1, 1), "bonds": [(0, 1)], "sides": [(0, 1, 2, 3, 0)]}, "entry of sides is .* a sign"),
     ({"kind": "jump", "inputs": JUMP.inputs, "outputs": JUMP.outputs, "k": 4}, "k and dt"),
     ({"kind": "jump", "inputs": JUMP.inputs, "outputs": JUMP.outputs, "k": 0, "dt": 0.001}, "at least 1"),
     ({"kind": "jump", "inputs": JUMP.inputs, "outputs": JUMP.outputs, "k": 1, "dt": -0.001}, "found 1 and -0.001"),

@@ -202,11 +202,11 @@ def test_weak_thermostat_warns_once(friction, thermostat, warning, tmp_path, cap
     assert KStepIntegrator(DT, K, "jump", 300).getFriction()._value == 10
 
 
-def water_jump(path, particles, numbers, integrator_particles):
+def water_jump(path, particles, numbers, integrator_particles, num=3):
     """An integrator and a System of water with an XtbForce; the contract is for other numbers perhaps."""
     jumps.write_jump(path, jumps.FreeFlight(DT), 3, 1, DT, species=numbers)
     system = openmm.System()
-    for mass in (16, 1, 1):
+    for mass in (16, 1, 1, 4)[:num]:
         system.addParticle(mass)
     force = XtbForce("GFN2-xTB", particles, [8, 1, 1])
     force.setForceGroup(1)
@@ -216,9 +216,13 @@ def water_jump(path, particles, numbers, integrator_particles):
 
 def test_xtb_on_the_same_molecule(tmp_path):
     path = tmp_path / "water.pt"
-    refused("act on different particles", *water_jump(path, [0, 1, 2], [8, 1, 1], [0, 2, 1]))
+    refused("act on different particles", *water_jump(path, [0, 1, 2], [8, 1, 1], [0, 1, 3], num=4))
     refused(
-        r"elements 8 1 1 \(those of the XtbForce\), found one for 1 8 1",
+        "elements 1 8 1 .* found one for 8 1 1",
+        *water_jump(path, [0, 1, 2], [8, 1, 1], [1, 0, 2]),
+    )
+    refused(
+        r"elements 8 1 1 \(those of the particles that it was given\), found one for 1 8 1",
         *water_jump(path, [0, 1, 2], [1, 8, 1], [0, 1, 2]),
     )
     integrator, system = water_jump(path, [0, 1, 2], [8, 1, 1], [0, 1, 2])

@@ -178,10 +178,18 @@ def test_model_for_another_molecule(name, message, models):
 
 
 def test_model_for_other_particles(models):
-    xtb, _ = make_xtb("bent water", "GFN2-xTB")
-    xtb.setForceGroup(1)
+    """The same particles in another order are right where the elements are."""
+
+    def context_of(particles, num=3):
+        xtb, _ = make_xtb("bent water", "GFN2-xTB")
+        xtb.setForceGroup(1)
+        return make_context([xtb, make_model(models("energy"), particles=particles)], num)
+
+    context_of([0, 2, 1])
+    with pytest.raises(openmm.OpenMMException, match="expected a model for the elements 1 8 1 .* found one for 8 1 1"):
+        context_of([1, 0, 2])
     with pytest.raises(openmm.OpenMMException, match="act on different particles"):
-        make_context([xtb, make_model(models("energy"), particles=[0, 2, 1])], 3)
+        context_of([0, 1, 3], 4)
 
 
 def test_jump_model_is_no_potential(tmp_path):

@@ -120,7 +120,10 @@ BAD = [
     (setting(method="PM6"), "Expected one of the methods GFN1-xTB, GFN2-xTB"),
     (setting(method="GFN-FF"), "Expected one of the methods .* found 'GFN-FF'"),
     (setting(embedding="polarizable"), "Expected one of the embeddings .* found 'polarizable'"),
-    (setting(embedding="mechanical", cutoff=1.0), "A cutoff of the embedding was given, but the embedding is 'mechanical'"),
+    (
+        setting(embedding="mechanical", cutoff=1.0),
+        "A cutoff of the embedding was given, but the embedding is 'mechanical'",
+    ),
     (setting(boundary="Z1"), "'Z1' deletes charges"),
     (setting(boundary="RCD2"), "Expected one of the boundary schemes"),
     (setting(charges="esp"), "Expected the charges 'auto', 'forcefield', 'mulliken' or a list, found 'esp'"),

@@ -15,8 +15,9 @@ from openmmkstep import KStepIntegrator, XtbForce, cast, createQMMMSystem, findM
 NUM = 27
 EDGE = 0.95  # nm
 SWITCHING, CUTOFF = 0.2, 0.32  # nm; with 0.08 nm of the QM water less than half of the box
+EWALD = 2e-5  # at 2e-4 the energy wanders by 0.06 kJ/mol for what PME leaves out at the cutoff
 SCHEMES = ("impulse", "mollified", "metropolis", "reweight")
-TOLERANCES = {"impulse": 0.2, "mollified": 0.2, "metropolis": 0.05, "reweight": 0.05}  # kJ/mol
+TOLERANCES = {"impulse": 0.2, "mollified": 0.2, "metropolis": 0.02, "reweight": 0.02}  # kJ/mol
 BONDS = [(0, 1, 0.0960), (0, 2, 0.0965)]
 
 
@@ -28,7 +29,9 @@ class Box:
     velocities: np.ndarray
 
 
-def build(model, mm_cutoff: float = 0.42, cutoff: float = CUTOFF) -> tuple[app.Topology, openmm.System, openmm.System]:
+def build(
+    model, mm_cutoff: float = 0.42, cutoff: float = CUTOFF, ewald: float = EWALD
+) -> tuple[app.Topology, openmm.System, openmm.System]:
     """Topology, force-field System and QM/MM System."""
     topology = water_topology(NUM)
     topology.setPeriodicBoxVectors(np.diag([EDGE] * 3) * unit.nanometer)
@@ -37,7 +40,7 @@ def build(model, mm_cutoff: float = 0.42, cutoff: float = CUTOFF) -> tuple[app.T
         nonbondedMethod=app.PME,
         nonbondedCutoff=mm_cutoff,
         switchDistance=0.7 * mm_cutoff,
-        ewaldErrorTolerance=2e-4,
+        ewaldErrorTolerance=ewald,
         rigidWater=True,
         removeCMMotion=False,
     )
@@ -46,25 +49,22 @@ def build(model, mm_cutoff: float = 0.42, cutoff: float = CUTOFF) -> tuple[app.T
     return topology, mm, system
 
 
-# The start is equilibrated on the CPU platform, which is chaotic: tolerances that hold for one start fail for another.
-pytestmark = pytest.mark.slow
-
-
 @pytest.fixture(scope="module")
 def box(models) -> Box:
     """A state at 300 K. The QM water is in the middle of the lattice, which lies across the corner of the box."""
     topology, mm, system = build(models("phi_charges"))
-    cpu = openmm.Platform.getPlatformByName("CPU"), {"Threads": "1"}
+    # Not on the CPU platform, which gives another start each time.
+    reference = openmm.Platform.getPlatformByName("Reference")
     integrator = openmm.LangevinMiddleIntegrator(300, 10, 0.001)
     integrator.setRandomNumberSeed(1)
-    context = openmm.Context(mm, integrator, *cpu)
+    context = openmm.Context(mm, integrator, reference)
     context.setPositions(water_positions(NUM, 1))
     openmm.LocalEnergyMinimizer.minimize(context, 20, 60)
     context.setVelocitiesToTemperature(300, 2)
     integrator.step(600)
     integrator = KStepIntegrator(0.0005, 20, "reweight", 300, 20)
     integrator.setRandomNumberSeed(1)
-    qmmm = openmm.Context(system, integrator, *cpu)
+    qmmm = openmm.Context(system, integrator, reference)
     qmmm.setPositions(get_positions(context))
     qmmm.setVelocitiesToTemperature(300, 2)
     integrator.step(30)
@@ -189,17 +189,44 @@ def test_both_forces_see_the_same_images(box):
         assert integrator.computeD()._value == pytest.approx(d, abs=1e-4)
 
 
-@pytest.mark.xfail(strict=False, reason="about one restart in four with a barostat is not the same to the last bit")
+@pytest.mark.parametrize("scheme", ["impulse", "metropolis", "reweight"])
+def test_barostat_trials_that_break_the_box_check(models, box, scheme):
+    """Under 20 kbar the box shrinks until cutoff and QM region hardly fit; worse trials are rejected, the run goes on."""
+    cutoff = 0.365
+    *_, system = build(models("phi_charges"), 0.3, cutoff, 2e-4)
+    barostat = openmm.MonteCarloBarostat(20000 * unit.bar, 300 * unit.kelvin, 1)
+    barostat.setRandomNumberSeed(4)
+    system.addForce(barostat)
+    integrator = KStepIntegrator(0.0005, 2, scheme, 300, 5.0)
+    integrator.setRandomNumberSeed(5)
+    context = start(box, integrator, system=system)
+    edges, rooms = [], []
+    for _ in range(120):
+        integrator.step(1)
+        state = context.getState(positions=True)
+        x = state.getPositions(asNumpy=True)._value[:3]
+        edges.append(state.getPeriodicBoxVectors(asNumpy=True)._value[0, 0])
+        rooms.append(0.5 * edges[-1] - cutoff - np.linalg.norm(x - x.mean(axis=0), axis=1).max())
+    assert integrator.getStatistics()["macroSteps"] == 120
+    assert min(rooms) > 0
+    # Near the limit for long: trials leave 2 % of half the box (0.009 nm), and change it by up to 0.0015 nm.
+    assert np.sum(np.array(rooms) < 0.012) > 10
+    assert len(set(edges)) > 10
+
+
 @pytest.mark.parametrize("scheme", ["impulse", "metropolis"])
 def test_checkpoint_with_a_barostat(box, scheme):
-    """The continued run, the same Context after loadCheckpoint(), and a new one: equal to the last bit."""
+    """The continued run, the same Context after loadCheckpoint(), and a new one: equal to the last bit.
+
+    After ten trials OpenMM's barostat adapts their size, which is not in its checkpoints: so there are nine at most.
+    """
     system = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(box.system))
     barostat = openmm.MonteCarloBarostat(1 * unit.bar, 300 * unit.kelvin, 1)
     barostat.setRandomNumberSeed(4)
     system.addForce(barostat)
 
     def end(context) -> tuple:
-        context.getIntegrator().step(4)
+        context.getIntegrator().step(3)
         state = context.getState(positions=True, velocities=True)
         arrays = (
             state.getPositions(asNumpy=True),
@@ -210,12 +237,12 @@ def test_checkpoint_with_a_barostat(box, scheme):
 
     context = start(box, make_integrator(scheme, 1.0), split(box.positions, 3), system)
     volumes = {context.getState().getPeriodicBoxVolume()._value}
-    context.getIntegrator().step(4)
+    context.getIntegrator().step(3)
     checkpoint = context.createCheckpoint()
     volumes.add(context.getState().getPeriodicBoxVolume()._value)
     expected = end(context)
     volumes.add(context.getState().getPeriodicBoxVolume()._value)
-    assert len(volumes) > 1  # of eight trials some were accepted
+    assert len(volumes) > 1  # of six trials some were accepted
     context.loadCheckpoint(checkpoint)
     assert end(context) == expected
     another = start(box, make_integrator(scheme, 1.0), system=system)

@@ -3,7 +3,7 @@
 import numpy as np
 import openmm
 import pytest
-from conftest import get_positions, make_context, make_xtb
+from conftest import energy_of, get_positions, make_context, make_xtb
 
 import openmmkstep
 from openmmkstep import KStepIntegrator, KStepModelForce, ModelContract
@@ -95,3 +95,50 @@ def test_bad_ranges_in_a_file(guarded, tmp_path):
     (tmp_path / "bad.pt").write_bytes(data.replace(b'atom2="1"', b'atom2="9"'))
     with pytest.raises((ValueError, openmm.OpenMMException)):
         start(tmp_path / "bad.pt", KStepIntegrator(0.0005, 4), 0.1)
+
+
+def test_undone_states_of_faults(guarded):
+    """What left the region is kept: the states after 4, 2 and 1 base steps, with the D that they had."""
+    integrator = KStepIntegrator(0.0005, 4)
+    integrator.setMaxUndoneStates(10)
+    context = start(guarded, integrator, 5.0)
+    while integrator.getStatistics()["plainMacroSteps"] == 0:
+        integrator.step(1)
+    states = integrator.takeUndoneStates()
+    assert [s["kind"] for s in states] == ["outsideRegion"] * 3
+    assert {s["step"] for s in states} == {context.getStepCount() - 1}
+    assert integrator.takeUndoneStates() == []
+    for state in states:
+        x = state["positions"]
+        assert np.linalg.norm(x[1] - x[0]) > 0.106
+        context.setPositions(x)
+        d = energy_of(context, {1}) - energy_of(context, {2})
+        assert state["D"] == pytest.approx(d, abs=1e-4)
+
+
+def test_undone_states_of_rejected_proposals(models):
+    integrator = KStepIntegrator(0.0005, 8, "metropolis", 300, 1.0)
+    integrator.setRandomNumberSeed(1)
+    integrator.setExtraChances(1)
+    xtb, x = make_xtb("water", "GFN2-xTB")
+    xtb.setForceGroup(1)
+    force = KStepModelForce(models("forces"), range(3))
+    force.setForceGroup(2)
+    context = make_context([xtb, force], 3, x, integrator, mass=10.0)
+    context.setVelocitiesToTemperature(300, 1)
+    integrator.step(5)
+    assert integrator.takeUndoneStates() == []  # none are kept by default
+    integrator.setMaxUndoneStates(4)
+    kept, before = [], integrator.getStatistics()["flips"]
+    for _ in range(60):
+        start, d = get_positions(context), integrator.computeD()._value
+        integrator.step(1)
+        for state in integrator.takeUndoneStates():
+            assert state["kind"] == "rejected" and state["D"] > d
+            assert np.array_equal(get_positions(context), start)
+            assert not np.array_equal(state["positions"], start)
+            assert np.array_equal(state["box"], np.eye(3) * 2)
+            kept.append(state)
+    assert len(kept) == integrator.getStatistics()["flips"] - before > 2
+    with pytest.raises(openmm.OpenMMException, match="0 or more"):
+        integrator.setMaxUndoneStates(-1)

@@ -7,8 +7,9 @@
 #include "openmmkstep/internal/FaultMonitor.h"
 #include "openmmkstep/internal/StepDivision.h"
 #include "openmmkstep/internal/export.h"
-#include <memory>
+#include <deque>
 #include <functional>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -90,6 +91,14 @@ public:
         std::string kind;              ///< "nonFinite", "convergenceFailure", "outlierD", "outlierForce", "outsideRegion"
         int fromK;                     ///< base steps between corrector calls when it happened
         int toK;                       ///< and in the repetition; 0 stands for plain steps
+    };
+    /** A state that was undone, kept for whoever wants to improve the model. */
+    struct UndoneState {
+        long long step;                ///< the Context's step count at the start of the macro-step
+        std::string kind;              ///< "rejected" by a Metropolis test, or the kind of an Event
+        double D;                      ///< U_corrector - U_model in kJ/mol there (at A(x) with mollification)
+        std::vector<OpenMM::Vec3> positions;   ///< of all particles in nm
+        OpenMM::Vec3 box[3];           ///< the periodic box vectors in nm
     };
     /**
      * Create a KStepIntegrator.
@@ -315,6 +324,18 @@ public:
     const std::vector<Event>& getEvents() const {
         return events;
     }
+    /** Get how many of the states that were undone are kept. */
+    int getMaxUndoneStates() const {
+        return maxUndoneStates;
+    }
+    /**
+     * Set how many of the last states that a Metropolis test rejected, or that were undone for a fault, are kept until
+     * takeUndoneStates() is called: they are where the model is worst.  States that are not finite are not kept.  Each one
+     * costs a download of the positions.  Default: 0.
+     */
+    void setMaxUndoneStates(int number);
+    /** Get the states that were undone since the last call, oldest first, and forget them. */
+    std::vector<UndoneState> takeUndoneStates();
     /** Get whether the metropolis test includes the shadow work. */
     bool getIncludeShadowWork() const {
         return includeShadowWork;
@@ -430,6 +451,7 @@ private:
     bool isModelOutsideRegion();
     void countFault(FaultMonitor::Fault fault);
     void logEvent(FaultMonitor::Fault fault, int from);
+    void keepUndoneState(const std::string& kind);
     void throwNotFinite(const std::string& message) const;
     void throwOutsideRegion() const;
     std::string getNotFiniteMessage() const;
@@ -489,6 +511,8 @@ private:
     FaultMonitor monitor;
     StepDivision division;
     std::vector<Event> events;
+    int maxUndoneStates;
+    std::deque<UndoneState> undoneStates;
     std::mt19937_64 random;
     OpenMM::Kernel kernel;
 };

@@ -50,6 +50,8 @@ public:
     }
     /** Set the number of threads that torch uses for this model; the default, 1, is the fastest for small models. */
     void setNumThreads(int threads);
+    /** Whether the Context's current positions are outside the region of validity that the model's contract declares. */
+    bool isOutsideTrainingRegion(OpenMM::Context& context);
 protected:
     OpenMM::ForceImpl* createImpl() const;
 private:

@@ -87,6 +87,31 @@ public:
      * @param[out] charges   the charge of each particle of the QM region and then of each link atom, in units of e
      */
     void getPartialCharges(OpenMM::Context& context, std::vector<double>& charges);
+    /**
+     * Compute what a model of the QM region is trained on: the QM region in the field of the charges around it, at the
+     * Context's current positions.  The QM atoms are the particles of the QM region followed by the link atoms, whose
+     * forces are not passed on to the ends of their bonds here.  All derivatives are at fixed positions and (switched)
+     * charges of the surroundings.  Costs no calculation where the Context has one at these positions.
+     *
+     * @param dampingLengths           d_a in nm for each QM atom, positive; may be empty if there are no charges
+     * @param[out] positions           of the QM atoms, in one piece, in nm
+     * @param[out] energy              E_xTB without the subtractive term, in kJ/mol
+     * @param[out] forces              on the QM atoms, in kJ/mol/nm
+     * @param[out] charges             Mulliken charges in e; they are nearly dE/dphi_a.  Zero for GFN-FF, which has none
+     * @param[out] potentials          phi_a = k_e sum_j S_g(j) Q_j / sqrt(R_aj^2 + d_a^2), in kJ/mol/e
+     * @param[out] potentialGradients  derivative of phi_a by the position of atom a, in kJ/mol/e/nm
+     * @throws OpenMMException if the calculation fails, the box is too small, or the damping lengths do not fit
+     */
+    void computeQMRegion(OpenMM::Context& context, const std::vector<double>& dampingLengths, std::vector<OpenMM::Vec3>& positions,
+                         double& energy, std::vector<OpenMM::Vec3>& forces, std::vector<double>& charges,
+                         std::vector<double>& potentials, std::vector<OpenMM::Vec3>& potentialGradients);
+    /**
+     * Get the hardness of an element in a method, in Hartree: that of an embedding charge.
+     *
+     * @param method        "GFN1-xTB" or "GFN2-xTB"
+     * @param atomicNumber  1 to 86
+     */
+    static double getElementHardness(const std::string& method, int atomicNumber);
     /** Tell where libxtb is; takes effect if it has not been loaded yet.  Process-wide. */
     static void setLibraryPath(const std::string& path);
 protected:

@@ -6,6 +6,7 @@ from .mollification import Mollification, findMollification
 from .regions import selectAtoms, selectLigand, selectResidues, selectSideChains, selectWithin
 from .report import ConvergencePoint, describe, embeddingConvergence
 from .restraints import addFlatBottomRestraint
+from .setup_file import QMMMSetup, readSetup
 from .site_reporter import SiteReporter
 from .system import QMMMWarning, createQMMMSystem
 
@@ -14,6 +15,7 @@ __all__ = [
     "Cut",
     "Group",
     "Mollification",
+    "QMMMSetup",
     "QMMMWarning",
     "SiteReporter",
     "addFlatBottomRestraint",
@@ -24,6 +26,7 @@ __all__ = [
     "embeddingGroups",
     "findCuts",
     "findMollification",
+    "readSetup",
     "selectAtoms",
     "selectLigand",
     "selectResidues",

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import openmm
 from openmm import app, unit
 
-from ..contract import ModelContract, readContract
 from ..forces import KStepModelForce, XtbForce
 from ..region_force import QMRegionForce
 from ._parts import PERIODIC_METHODS, check_same_size, find_nonbonded, particle_charges
@@ -21,6 +20,7 @@ from .charges import given_charges, mulliken_charges
 from .cuts import Cut, cutWarnings, findCuts
 from .graph import atoms_within, neighbour_lists
 from .groups import Group, embeddingGroups
+from .model import MatchedModel, check_model, match_model
 from .terms import CORRECTOR_GROUP, MODEL_GROUP, exclude_qm_pairs, without_qm_terms
 
 HARDNESS_ELEMENT = {"GFN1-xTB": 2, "GFN2-xTB": 10}
@@ -75,7 +75,7 @@ def createQMMMSystem(
     mmSystem : System
         the whole system by force field; it is not changed. Its NonbondedForce uses NoCutoff, or PME, Ewald or LJPME
     qmAtoms : iterable of int
-        indices of the QM atoms, in the order of the model's atoms. If there are none the result is a copy of ``mmSystem``
+        indices of the QM atoms. If there are none the result is a copy of ``mmSystem``
     method : str
         'GFN1-xTB', 'GFN2-xTB', or 'GFN-FF' without electrostatic embedding
     charge, multiplicity : int
@@ -84,7 +84,8 @@ def createQMMMSystem(
         'electrostatic': MM charges polarize the QM region. 'mechanical': the regions interact by the force field alone.
         'none': by its Lennard-Jones interaction alone
     model : str or path, optional
-        a k-step model file (see saveModel()) for the same atoms; species of link hydrogens come last
+        a k-step model file (see saveModel()) for the same molecule. Its atoms are found in this one by matchModel(), where
+        its contract has bonds; else they must be those of ``qmAtoms``, in the same order, then the link hydrogens
     cutoff : float or Quantity, optional
         distance (nm) from the QM atoms beyond which MM groups do not polarize them. Default: none if not periodic, else
         1.2 if the box allows it, or 1.0
@@ -97,7 +98,8 @@ def createQMMMSystem(
         at ``positions``; a list (e); 'auto' is 'forcefield' for a neutral QM region with force-field charges, else
         'mulliken'
     positions : array or Quantity, optional
-        of all particles (nm). Needed for Mulliken charges; used to check the box
+        of all particles (nm). Needed for Mulliken charges; used to check the box, and which of several equal atoms is which
+        of the model's
 
     Returns
     -------
@@ -128,9 +130,17 @@ def createQMMMSystem(
     _check_electrons(elements, len(cuts), charge, multiplicity)
     for sentence in cutWarnings(topology, qm, cuts):
         _warn(sentence)
-    inputs: Sequence[str] = ()
+    matched = None
     if model is not None:
-        inputs = _check_model(model, elements + [1] * len(cuts), method, charge, multiplicity, embedding).inputs
+        hardness = HARDNESS_ELEMENT[method] if embedding == "electrostatic" else None
+        contract = check_model(model, charge, multiplicity, hardness)
+        vectors = mmSystem.getDefaultPeriodicBoxVectors() if mmSystem.usesPeriodicBoundaryConditions() else None
+        matched = match_model(model, contract, topology, qm, cuts, positions, vectors)
+        if positions is None and (contract.handedness or contract.sides):
+            _warn(
+                f"Whether the labels of equal atoms, and the stereoisomer, are those of the model '{model}' was not checked, "
+                "since there are no positions; pass positions=."
+            )
     periodic = nonbonded.getNonbondedMethod() in PERIODIC_METHODS
     if embedding == "electrostatic":
         cutoff, switchingDistance = choose_cutoff(mmSystem, qm, periodic, positions, cutoff, switchingDistance)
@@ -154,7 +164,6 @@ def createQMMMSystem(
         periodic,
         cutoff,
         switchingDistance,
-        "phi" in inputs,
     )
     fixed = _force_field_charges(topology, nonbonded, set(qm), cuts)
     if isinstance(charges, str):
@@ -169,7 +178,7 @@ def createQMMMSystem(
             )
     else:
         chosen = given_charges(charges, len(qm), charge)
-    return setup.build(base, fixed, chosen, model)
+    return setup.build(base, fixed, chosen, matched)
 
 
 @dataclass
@@ -189,10 +198,9 @@ class _Setup:
     periodic: bool
     cutoff: float | None
     switchingDistance: float | None
-    model_sees_charges: bool
 
     def build(
-        self, base: openmm.System, fixed: Sequence[float], qm_charges: Sequence[float], model: str | os.PathLike | None
+        self, base: openmm.System, fixed: Sequence[float], qm_charges: Sequence[float], model: MatchedModel | None
     ) -> openmm.System:
         """The QM/MM System from one without the QM region's terms, all fixed charges, and those of the QM atoms."""
         system = copy.deepcopy(base)
@@ -204,17 +212,19 @@ class _Setup:
         if self.periodic:
             # Otherwise the excluded pairs of QM atoms, and with them the energy, depend on the images they are in.
             nonbonded.setExceptionsUsePeriodicBoundaryConditions(True)
-        forces = [self._corrector()]
+        forces: list[QMRegionForce] = [self._corrector()]
+        for cut in self.cuts:
+            forces[0].addLinkAtom(*cut)
         if model is not None:
-            forces.append(KStepModelForce(model, self.qm))
+            forces.append(KStepModelForce(model.path, model.particles))
             forces[1].setForceGroup(MODEL_GROUP)
             forces[1].setCorrectorForceGroup(CORRECTOR_GROUP)
+            for cut in model.cuts:
+                forces[1].addLinkAtom(*cut)
         for force in forces:
-            for cut in self.cuts:
-                force.addLinkAtom(*cut)
             force.setUsesPeriodicBoundaryConditions(self.periodic)
         if self.embedding == "electrostatic":
-            self._embed(forces if self.model_sees_charges else forces[:1], nonbonded, charges)
+            self._embed(forces if model is not None and model.sees_charges else forces[:1], nonbonded, charges)
         for force in forces:
             system.addForce(force)
         return system
@@ -247,7 +257,7 @@ class _Setup:
         for force in forces:
             for j, q in seen:
                 force.addEmbeddingCharge(j, q, number)
-            for a, i in enumerate(self.qm):
+            for a, i in enumerate(force.getParticles()):
                 force.setFixedCharge(a, charges[i])
             for exception in exceptions:
                 force.addException(*exception)
@@ -309,31 +319,6 @@ def _check_electrons(elements: list[int], num_links: int, charge: int, multiplic
             f"{electrons} electrons (the QM region{links} and charge {charge}) cannot have multiplicity {multiplicity}. "
             "Check the charge, the multiplicity and whether hydrogens are missing."
         )
-
-
-def _check_model(
-    model, numbers: list[int], method: str, charge: int, multiplicity: int, embedding: str
-) -> ModelContract:
-    contract = readContract(model)
-    if contract.kind != "potential":
-        raise ValueError(f"Expected a model of kind 'potential', found {contract.kind!r} in '{model}'.")
-    if list(contract.species) != numbers:
-        raise ValueError(
-            f"Expected a model for the elements {numbers} of qmAtoms and link hydrogens, in this order, found one for {list(contract.species)} in '{model}'."
-        )
-    if (contract.charge, contract.multiplicity) != (charge, multiplicity):
-        raise ValueError(
-            f"Expected a model for charge {charge} and multiplicity {multiplicity}, found one for {contract.charge} and {contract.multiplicity} in '{model}'."
-        )
-    if (
-        embedding == "electrostatic"
-        and "phi" in contract.inputs
-        and contract.hardnessElement != HARDNESS_ELEMENT[method]
-    ):
-        raise ValueError(
-            f"Expected a model that was trained with the hardness element {HARDNESS_ELEMENT[method]}, found {contract.hardnessElement} in '{model}'."
-        )
-    return contract
 
 
 def _force_field_charges(

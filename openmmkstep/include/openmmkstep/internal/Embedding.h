@@ -93,6 +93,8 @@ public:
      * @param dampingLengths   d_a for each QM atom
      */
     void computePotential(const std::vector<double>& dampingLengths, std::vector<double>& potential) const;
+    /** Compute phi_a, and its derivative by the position of atom a at fixed charges, in kJ/mol/e/nm. */
+    void computePotential(const std::vector<double>& dampingLengths, std::vector<double>& potential, std::vector<OpenMM::Vec3>& gradient);
     /** Add the forces of an energy that depends on phi_a, given q_a = dE/dphi_a. */
     void addPotentialForces(const std::vector<double>& dampingLengths, const std::vector<double>& charges);
 private:

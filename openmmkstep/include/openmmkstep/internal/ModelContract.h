@@ -32,8 +32,9 @@ struct ModelContract {
     /** Whether a distance of two atoms is outside the range that the contract declares, if it does (positions in nm). */
     bool isOutsideTrainingRegion(const std::vector<OpenMM::Vec3>& positions) const;
     /**
-     * Check that the XtbForces in a force group are of the same particles, elements, charge and multiplicity.
+     * Check that the XtbForces in a force group are of the same particles, in any order, elements, charge and multiplicity.
      *
+     * @param particles  those that the model acts on, in the order of species
      * @param owner  the class that error messages begin with
      * @throws OpenMMException if they are not
      */

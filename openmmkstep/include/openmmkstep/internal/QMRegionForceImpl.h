@@ -41,7 +41,12 @@ private:
     std::string describeSmallBox(double half) const;
     double lastEnergy;
     bool isResultValid, isEnergyWanted;
-    double smallestWidth; // of the box of the last evaluation that was possible
+    /**
+     * Smallest width of the box of the last evaluation that was possible by any of the Context's QMRegionForces, 0 if
+     * there was none.  One for all: XtbForce is asked once in a macro-step, a model at every step, and what is old to one
+     * of them is no trial.
+     */
+    std::shared_ptr<double> smallestWidth;
 };
 
 } // namespace OpenMMKStep

@@ -1,0 +1,5 @@
+"""The command kstep: a thin layer over Python functions."""
+
+from .main import main
+
+__all__ = ["main"]

@@ -1,0 +1,251 @@
+"""makeModel: sample, train, sample with the model, train again, check; one call from a set-up to a checked model."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openmm
+from openmm import unit
+
+from ._units import NANOMETER
+from .data import sampleFrames
+from .data.dataset import write_atomically
+from .data.driver import TIME_STEP
+from .improve import Improvement, improveModel
+from .qmmm.setup_file import QMMMSetup
+from .qmmm.terms import CORRECTOR_GROUP
+from .training import TrainingResult, trainModel
+from .validation import ModelReport, checkModel
+
+DATA, FIRST, IMPROVED, CHECK, RECORD, MODEL = "data.kstep", "first", "improved", "check", "pipeline.json", "model.pt"
+_SHARES = {"sample": 0.18, "first": 0.12, "active": 0.2, "train": 0.38}
+"""Of the time; the check takes what it takes, some four minutes for 22 atoms."""
+_ACTIVE_INTERVAL = 0.04  # ps
+_MODEL_SHARE = 0.1
+"""What a model call is assumed to cost, as a share of a step by xTB."""
+_LEAST = 2.0  # ps of each walker
+_WALKERS = 8
+_RELAXATION, _TIMED = 400, 40  # steps
+
+
+@dataclass
+class MadeModel:
+    """What makeModel() returns.
+
+    Attributes
+    ----------
+    path : Path
+        the model
+    first : TrainingResult
+        the model that the active learning began with
+    improvement : Improvement
+    report : ModelReport
+        the check
+    minutes : dict of str to float
+        how long each stage took
+    """
+
+    path: Path
+    first: TrainingResult
+    improvement: Improvement
+    report: ModelReport
+    minutes: dict[str, float]
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{name} {m:.1f}" for name, m in self.minutes.items())
+        return f"{self.improvement}\n\n{self.report}\n\nMinutes: {times}\nThe model: {self.path}"
+
+
+def makeModel(
+    setup: QMMMSetup,
+    folder: str | os.PathLike,
+    *,
+    minutes: float = 40,
+    seed: int = 1,
+    cluster=None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> MadeModel:
+    """Make a k-step model of a QM region from nothing.
+
+    Stages, each in the folder: xTB-driven sampling (data.kstep), a first training (first/), sampling with that model,
+    labelled by xTB, and a longer training on everything (improved/), and checkModel() (check/check.html). The time is
+    divided among the stages by costs that are measured at the start. Called again it goes on where it was interrupted.
+
+    Parameters
+    ----------
+    setup : QMMMSetup
+        see readSetup(); its ``options`` override what is chosen here
+    folder : str or path
+        for everything that is made; model.pt in it is the result
+    minutes : float
+        time for sampling and training on this machine; the check comes on top
+    seed : int
+    cluster : None, str or Client
+        where walkers run, as of sampleFrames()
+    workers : int, optional
+        walkers that run at the same time; by default as many as there are cores
+    progress : bool
+
+    Returns
+    -------
+    MadeModel
+
+    Raises
+    ------
+    ValueError
+        If the time is not positive, or the folder was made with other settings.
+    """
+    if not minutes > 0:
+        raise ValueError(f"Expected a positive number of minutes, found {minutes}.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = _Record(folder / RECORD, {"minutes": minutes, "seed": seed})
+    system = setup.create(None)
+    positions = record.keep("relaxed", folder / "relaxed.npy", lambda: relax(system, setup, seed))
+    lengths = record.value("picoseconds", lambda: _lengths(system, positions, setup, minutes, workers))
+    common = {"seed": seed, "cluster": cluster, "progress": progress, "walkers": _WALKERS}
+    sample = common | setup.options.get("sample", {})
+    train = {"seed": seed, "progress": progress} | setup.options.get("train", {})
+
+    def training(stage: str) -> dict:
+        return train if "steps" in train else {"seconds": 60 * minutes * _SHARES[stage]} | train
+
+    with record.timed("sample"):
+        data = sampleFrames(
+            system, positions, folder / DATA, topology=setup.topology, **{"picoseconds": lengths["sample"]} | sample
+        )
+    with record.timed("first"):
+        first = trainModel(data, folder / FIRST, **training("first"))
+    with record.timed("improve"):
+        improvement = improveModel(
+            system,
+            positions,
+            first.path,
+            [data],
+            folder / IMPROVED,
+            topology=setup.topology,
+            picoseconds=sample.get("picoseconds", lengths["active"]),
+            sample=sample,
+            train=training("train"),
+            seed=seed,
+            cluster=cluster,
+            progress=progress,
+        )
+    path = folder / MODEL
+    write_atomically(path, improvement.path.read_bytes())
+    with record.timed("check"):
+        report = checkModel(
+            system,
+            positions,
+            path,
+            topology=setup.topology,
+            folder=folder / CHECK,
+            **{"seed": seed, "progress": progress} | setup.options.get("check", {}),
+        )
+    return MadeModel(path, first, improvement, report, record.minutes())
+
+
+def relax(system: openmm.System, setup: QMMMSetup, seed: int) -> np.ndarray:
+    """Take the strain out of a structure by a short, cold Langevin run on the true Hamiltonian.
+
+    Not by LocalEnergyMinimizer, whose first step of 1 nm may tear the QM region apart.
+
+    Returns
+    -------
+    array of shape (particles, 3)
+        nm
+    """
+    context = _context(system, setup, setup.positions, 0.5 * unit.femtosecond, seed)
+    context.getIntegrator().step(_RELAXATION)
+    return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(NANOMETER)
+
+
+def _lengths(system, positions, setup: QMMMSetup, minutes: float, workers: int | None) -> dict[str, float]:
+    """Picoseconds of each walker in both samplings, from what an xTB call and an MM step cost."""
+    workers = workers or len(os.sched_getaffinity(0))
+    seconds = {name: 60 * minutes * _SHARES[name] * workers / _WALKERS for name in ("sample", "active")}
+    whole = _seconds_per_step(system, positions, setup, 0xFFFFFFFF)
+    rest = _seconds_per_step(system, positions, setup, 0xFFFFFFFF & ~(1 << CORRECTOR_GROUP))
+    per_ps = {
+        "sample": whole / TIME_STEP,
+        "active": (rest + _MODEL_SHARE * whole) / TIME_STEP + whole / _ACTIVE_INTERVAL,
+    }
+    return {name: max(_LEAST, round(seconds[name] / per_ps[name], 1)) for name in seconds}
+
+
+def _seconds_per_step(system, positions, setup: QMMMSetup, groups: int) -> float:
+    context = _context(system, setup, positions, 0.5 * unit.femtosecond)
+    context.getIntegrator().setIntegrationForceGroups(groups)
+    context.getIntegrator().step(5)
+    begin = time.perf_counter()
+    context.getIntegrator().step(_TIMED)
+    return (time.perf_counter() - begin) / _TIMED
+
+
+def _context(system, setup: QMMMSetup, positions, step, seed: int = 1) -> openmm.Context:
+    integrator = openmm.LangevinMiddleIntegrator(50 * unit.kelvin, 20 / unit.picosecond, step)
+    integrator.setRandomNumberSeed(seed)
+    platform = openmm.Platform.getPlatformByName("CPU")
+    context = openmm.Context(system, integrator, platform, {"Threads": "1"})
+    vectors = setup.topology.getPeriodicBoxVectors()
+    if vectors is not None and system.usesPeriodicBoundaryConditions():
+        context.setPeriodicBoxVectors(*vectors)
+    context.setPositions(positions)
+    context.applyConstraints(1e-6)
+    return context
+
+
+class _Record:
+    """What a run decided and how long its stages took, in a file, so that the next call goes on."""
+
+    def __init__(self, path: Path, settings: dict):
+        self.path = path
+        self.content = json.loads(path.read_text()) if path.exists() else {"settings": settings, "minutes": {}}
+        if self.content["settings"] != settings:
+            raise ValueError(
+                f"The folder '{path.parent}' was made with {self.content['settings']}, now it is {settings}: use the same, or "
+                "another folder."
+            )
+
+    def value(self, name: str, make) -> dict:
+        """What was decided before, or is now."""
+        if name not in self.content:
+            self.content[name] = make()
+            self._write()
+        return self.content[name]
+
+    def keep(self, name: str, path: Path, make) -> np.ndarray:
+        """An array in a file, made if it is not there."""
+        if not path.exists():
+            np.save(path, make())
+        return np.load(path)
+
+    def timed(self, name: str) -> _Timed:
+        return _Timed(self, name)
+
+    def minutes(self) -> dict[str, float]:
+        return dict(self.content["minutes"])
+
+    def _write(self) -> None:
+        write_atomically(self.path, json.dumps(self.content, indent=1).encode())
+
+
+class _Timed:
+    """Adds the time inside the block to a stage's, interruptions included."""
+
+    def __init__(self, record: _Record, name: str):
+        self.record, self.name = record, name
+
+    def __enter__(self):
+        self.begin = time.perf_counter()
+
+    def __exit__(self, *error):
+        minutes = self.record.content["minutes"]
+        minutes[self.name] = minutes.get(self.name, 0.0) + (time.perf_counter() - self.begin) / 60
+        self.record._write()
