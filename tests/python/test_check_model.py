@@ -11,12 +11,19 @@ import openmm
 import pytest
 import scipy.optimize
 from conftest import energy_forces, water_positions, water_system
-from openmm import unit
+from openmm import app, unit
 from small_systems import alanine_dipeptide
 
-from openmmkstep import XtbForce, createQMMMSystem
+from openmmkstep import ModelContract, XtbForce, createQMMMSystem, saveModel
 from openmmkstep.data import Frames, Region
-from openmmkstep.validation import ModelReport, checkModel, compareFrequencies, prepareCheck
+from openmmkstep.validation import (
+    ModelEvaluator,
+    ModelReport,
+    checkModel,
+    compareFrequencies,
+    measureFrameErrors,
+    prepareCheck,
+)
 
 MASSES = np.array([15.99943, 1.007947, 1.007947])
 REFERENCE = openmm.Platform.getPlatformByName("Reference")
@@ -197,6 +204,64 @@ def test_model_as_createqmmmsystem_sets_it_up(box, tmp_path):
         assert np.linalg.norm(link - x[m]) == pytest.approx(np.linalg.norm(x[q] - x[m]) - d)
 
 
+def test_model_in_another_order(cluster, tmp_path):
+    """A model of H, O, H for the QM water O, H, H: as createQMMMSystem() matches it; frames keep the System's order."""
+    topology, mm, system, positions = cluster
+    path = tmp_path / "hoh.pt"
+    rest, q0 = [[0.097, 0, 0], [0, 0, 0], [-0.024, 0.093, 0]], [0.34, -0.7, 0.36]
+    module = generate.Molecule(rest, q0)
+    contract = ModelContract(
+        (1, 8, 1),
+        inputs=("positions", "phi"),
+        bonds=((0, 1), (1, 2)),
+        dampingLengths=(0.07, 0.05, 0.07),
+        hardnessElement=10,
+    )
+    saveModel(module, path, contract)
+    held = createQMMMSystem(topology, mm, range(3), model=path, positions=positions)
+    expected = openmm.Context(held, openmm.VerletIntegrator(0.001), REFERENCE)
+    expected.setPositions(positions)
+    energy, forces = energy_forces(expected, {2})
+    for subject in (
+        prepareCheck(system, positions, path, topology),
+        prepareCheck(system, positions, path),
+        prepareCheck(held, positions, None, topology),
+    ):
+        assert subject.region.species == (1, 8, 1) and subject.region.bonds == ((0, 1), (1, 2))
+        assert subject.order[1] == 0 and list(subject.region.particles) == subject.order
+        context = openmm.Context(subject.system, openmm.VerletIntegrator(0.001), REFERENCE)
+        context.setPositions(positions)
+        found = energy_forces(context, {2})
+        assert found[0] == pytest.approx(energy, abs=1e-9)
+        np.testing.assert_allclose(found[1], forces, atol=1e-7)
+        np.testing.assert_array_equal(subject.molecule(positions), positions[subject.order])
+        # Labels from the model itself, put into the System's order.
+        x, phi = positions[:3], np.array([30.0, -20.0, 10.0])
+        model = ModelEvaluator(subject)(x[subject.order], phi[subject.order])
+        back = np.argsort(subject.order)
+        label = Frames(
+            x[None], [model[0]], [model[1][back]], [model[2][back]], [phi], np.zeros((1, 3, 3)), [300.0], [0]
+        )
+        report = measureFrameErrors(subject, label)
+        assert report.force.value < 1e-9 and report.charges.value < 1e-12 and report.byElement["O"].value < 1e-9
+
+
+def test_split_molecules_are_made_whole(models):
+    """A QM water that is split by the periodic boundary."""
+    topology, mm = water_system(40, nonbondedMethod=app.PME, nonbondedCutoff=0.6)
+    box = 2.0
+    for owner in (topology, mm):
+        setter = owner.setPeriodicBoxVectors if owner is topology else owner.setDefaultPeriodicBoxVectors
+        setter(*([np.diag([box] * 3).tolist()] if owner is topology else np.diag([box] * 3).tolist()))
+    positions = water_positions(40, 1)
+    system = createQMMMSystem(topology, mm, range(3), cutoff=0.6)
+    split = positions.copy()
+    split[1] += [box, 0, -box]
+    for found in (prepareCheck(system, x, models("phi_charges"), topology) for x in (positions, split)):
+        molecule = found.molecule(found.starts[0])
+        np.testing.assert_allclose(molecule - molecule[0], positions[:3] - positions[0], atol=1e-12)
+
+
 def test_model_in_the_system_is_replaced(cluster, models):
     topology, mm, system, positions = cluster
     held = createQMMMSystem(topology, mm, range(3), model=models("phi_charges"))
@@ -210,7 +275,10 @@ def test_model_in_the_system_is_replaced(cluster, models):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("wrong_species", r"elements \[8, 1, 1\] of the QM region.* found one for \[1, 8, 1\]"),
+        (
+            "wrong_species",
+            r"does not fit the QM region: Expected a model for the elements \[8, 1, 1\], in this order, found one for \[1, 8, 1\]",
+        ),
         ("charged", "charge 0 and multiplicity 1, found one for 1 and 2"),
         ("helium_phi", "hardness element 10, found 2"),
     ],
