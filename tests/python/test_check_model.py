@@ -10,7 +10,7 @@ import numpy as np
 import openmm
 import pytest
 import scipy.optimize
-from conftest import energy_forces, water_positions, water_system
+from conftest import energy_forces, water_positions, water_system, water_topology
 from openmm import app, unit
 from small_systems import alanine_dipeptide
 
@@ -248,12 +248,11 @@ def test_model_in_another_order(cluster, tmp_path):
 
 def test_split_molecules_are_made_whole(models):
     """A QM water that is split by the periodic boundary."""
-    topology, mm = water_system(40, nonbondedMethod=app.PME, nonbondedCutoff=0.6)
     box = 2.0
-    for owner in (topology, mm):
-        setter = owner.setPeriodicBoxVectors if owner is topology else owner.setDefaultPeriodicBoxVectors
-        setter(*([np.diag([box] * 3).tolist()] if owner is topology else np.diag([box] * 3).tolist()))
-    positions = water_positions(40, 1)
+    topology, positions = water_topology(40), water_positions(40, 1)
+    topology.setPeriodicBoxVectors(np.diag([box] * 3) * unit.nanometer)
+    options = {"nonbondedMethod": app.PME, "nonbondedCutoff": 0.6, "rigidWater": True}
+    mm = app.ForceField("amber14/tip3p.xml").createSystem(topology, **options)
     system = createQMMMSystem(topology, mm, range(3), cutoff=0.6)
     split = positions.copy()
     split[1] += [box, 0, -box]
