@@ -28,6 +28,7 @@ from openmmkstep.validation import (
 )
 from openmmkstep.validation._statistics import Estimate
 from openmmkstep.validation.steps import StepReport, tabulate
+from openmmkstep.validation.subject import reordered
 
 KT = 8.31446261815324e-3 * 300
 START = np.array([[0, 0, 0], [0.096, 0, 0], [-0.024, 0.0935, 0]])
@@ -98,10 +99,10 @@ def test_a_model_with_a_known_error(models):
     """One bond is 2 % too soft. x = r - r0 is nearly normal with the variance kT/k, so that all averages are known.
 
     sd(D) = e kT/sqrt(2), the rms of the force's difference e k |x| is e sqrt(k kT), over 3 components of O, 6 of H.
-    The bond's length correlates over some 0.05 ps: 4 x 6 ps hold 480 values.
+    With a friction of 50/ps the bond's energy correlates over some 0.04 ps: 4 x 5 ps hold 500 values.
     """
     subject = subject_with(models, first_bond=1 + STIFFER)
-    runs = runs_of(subject, 6.0, 4, interval=0.008, samplesPerForces=2)
+    runs = runs_of(subject, 5.0, 4, interval=0.008, samplesPerForces=2, friction=50)
     sampling, errors = measureSampling(runs), measureRunErrors(subject, runs)
     size = STIFFER * np.sqrt(generate.K[0] * KT)
     expected = [
@@ -285,3 +286,14 @@ def test_bad_runs(models):
         predictSteps(subject, kinds=["shallow"])
     with pytest.raises(ValueError, match="'gas phase' or 'frozen surroundings', found 'vacuum'"):
         compareFrequencies(subject, "vacuum")
+
+
+def test_order_of_link_hydrogens(models):
+    """Everything that is listed by atom follows the model's order, link hydrogens too."""
+    region = Region((8, 1, 6, 1, 1), (10, 11, 12), ((0, 1), (0, 2), (1, 3), (2, 4)))
+    links = [(11, 20, 0.1), (12, 21, 0.2)]
+    subject = dataclasses.replace(subject_with(models), region=region, links=links, order=[0, 1, 2, 3, 4])
+    found = reordered(subject, [2, 0, 1, 4, 3])
+    assert found.region.species == (6, 8, 1, 1, 1) and found.region.particles == (12, 10, 11)
+    assert found.region.bonds == ((0, 1), (0, 3), (1, 2), (2, 4))
+    assert found.links == links[::-1] and found.order == [2, 0, 1, 4, 3]

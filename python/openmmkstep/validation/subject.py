@@ -278,10 +278,10 @@ def prepareCheck(
     for i in reversed(range(system.getNumForces())):
         if any(word in type(system.getForce(i)).__name__ for word in _BAROSTATS):
             system.removeForce(i)
-    return _reordered(subject, order)
+    return reordered(subject, order)
 
 
-def _reordered(subject: CheckSubject, order: list[int]) -> CheckSubject:
+def reordered(subject: CheckSubject, order: list[int]) -> CheckSubject:
     """A subject with the region in the order of the model's atoms."""
     region, num = subject.region, len(subject.region.particles)
     place = {a: i for i, a in enumerate(order)}
