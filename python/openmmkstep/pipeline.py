@@ -16,15 +16,15 @@ from ._units import NANOMETER
 from .data import sampleFrames
 from .data.dataset import write_atomically
 from .data.driver import TIME_STEP
-from .improve import Improvement, improveModel
+from .improve import ACTIVE, Improvement, improveModel
 from .qmmm.setup_file import QMMMSetup
 from .qmmm.terms import CORRECTOR_GROUP
 from .training import TrainingResult, trainModel
 from .validation import ModelReport, checkModel
 
-DATA, FIRST, IMPROVED, CHECK, RECORD, MODEL = "data.kstep", "first", "improved", "check", "pipeline.json", "model.pt"
-_SHARES = {"sample": 0.18, "first": 0.12, "active": 0.2, "train": 0.38}
-"""Of the time; the check takes what it takes, some four minutes for 22 atoms."""
+DATA, FIRST, IMPROVED, CHECK, RECORD, MODEL = "data.kstep", "first", "improved-{}", "check", "pipeline.json", "model.pt"
+_SHARES = {"sample": 0.15, "first": 0.10, "active": 0.27, "train": 0.12, "last": 0.36}
+"""Of the time: xTB-driven sampling, the first training, all active sampling, trainings but the last one, the last one."""
 _ACTIVE_INTERVAL = 0.04  # ps
 _MODEL_SHARE = 0.1
 """What a model call is assumed to cost, as a share of a step by xTB."""
@@ -43,7 +43,8 @@ class MadeModel:
         the model
     first : TrainingResult
         the model that the active learning began with
-    improvement : Improvement
+    improvements : list of Improvement
+        the rounds of active learning
     report : ModelReport
         the check
     minutes : dict of str to float
@@ -52,13 +53,14 @@ class MadeModel:
 
     path: Path
     first: TrainingResult
-    improvement: Improvement
+    improvements: list[Improvement]
     report: ModelReport
     minutes: dict[str, float]
 
     def __str__(self) -> str:
         times = ", ".join(f"{name} {m:.1f}" for name, m in self.minutes.items())
-        return f"{self.improvement}\n\n{self.report}\n\nMinutes: {times}\nThe model: {self.path}"
+        rounds = "\n\n".join(map(str, self.improvements))
+        return f"{rounds}\n\n{self.report}\n\nMinutes: {times}\nThe model: {self.path}"
 
 
 def makeModel(
@@ -66,6 +68,7 @@ def makeModel(
     folder: str | os.PathLike,
     *,
     minutes: float = 40,
+    rounds: int = 2,
     seed: int = 1,
     cluster=None,
     workers: int | None = None,
@@ -74,8 +77,9 @@ def makeModel(
     """Make a k-step model of a QM region from nothing.
 
     Stages, each in the folder: xTB-driven sampling (data.kstep), a first training (first/), sampling with that model,
-    labelled by xTB, and a longer training on everything (improved/), and checkModel() (check/check.html). The time is
-    divided among the stages by costs that are measured at the start. Called again it goes on where it was interrupted.
+    labelled by xTB, and another training on everything, in two rounds (improved-1/, improved-2/), and checkModel()
+    (check/check.html). The time is divided among the stages by costs that are measured at the start. Called again it goes
+    on where it was interrupted.
 
     Parameters
     ----------
@@ -85,6 +89,8 @@ def makeModel(
         for everything that is made; model.pt in it is the result
     minutes : float
         time for sampling and training on this machine; the check comes on top
+    rounds : int
+        of active learning, at least one
     seed : int
     cluster : None, str or Client
         where walkers run, as of sampleFrames()
@@ -101,44 +107,54 @@ def makeModel(
     ValueError
         If the time is not positive, or the folder was made with other settings.
     """
-    if not minutes > 0:
-        raise ValueError(f"Expected a positive number of minutes, found {minutes}.")
+    if not minutes > 0 or rounds < 1:
+        raise ValueError(f"Expected a positive number of minutes and rounds, found {minutes} and {rounds}.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    record = _Record(folder / RECORD, {"minutes": minutes, "seed": seed})
+    record = _Record(folder / RECORD, {"minutes": minutes, "rounds": rounds, "seed": seed})
     system = setup.create(None)
     positions = record.keep("relaxed", folder / "relaxed.npy", lambda: relax(system, setup, seed))
-    lengths = record.value("picoseconds", lambda: _lengths(system, positions, setup, minutes, workers))
-    common = {"seed": seed, "cluster": cluster, "progress": progress, "walkers": _WALKERS}
+    lengths = record.value("picoseconds", lambda: _lengths(system, positions, setup, minutes, rounds, workers))
+    common = {"cluster": cluster, "progress": progress, "walkers": _WALKERS}
     sample = common | setup.options.get("sample", {})
     train = {"seed": seed, "progress": progress} | setup.options.get("train", {})
 
     def training(stage: str) -> dict:
-        return train if "steps" in train else {"seconds": 60 * minutes * _SHARES[stage]} | train
+        share = _SHARES[stage] / (max(1, rounds - 1) if stage == "train" else 1)
+        return train if "steps" in train else {"seconds": 60 * minutes * share} | train
 
     with record.timed("sample"):
         data = sampleFrames(
-            system, positions, folder / DATA, topology=setup.topology, **{"picoseconds": lengths["sample"]} | sample
+            system,
+            positions,
+            folder / DATA,
+            topology=setup.topology,
+            **{"seed": seed, "picoseconds": lengths["sample"]} | sample,
         )
     with record.timed("first"):
         first = trainModel(data, folder / FIRST, **training("first"))
-    with record.timed("improve"):
-        improvement = improveModel(
-            system,
-            positions,
-            first.path,
-            [data],
-            folder / IMPROVED,
-            topology=setup.topology,
-            picoseconds=sample.get("picoseconds", lengths["active"]),
-            sample=sample,
-            train=training("train"),
-            seed=seed,
-            cluster=cluster,
-            progress=progress,
-        )
+    best, collected, improvements = first.path, [data], []
+    for round in range(1, rounds + 1):
+        own = folder / IMPROVED.format(round)
+        with record.timed(f"round {round}"):
+            improvement = improveModel(
+                system,
+                positions,
+                best,
+                collected,
+                own,
+                topology=setup.topology,
+                picoseconds=sample.get("picoseconds", lengths["active"]),
+                sample=sample,
+                train=training("last" if round == rounds else "train"),
+                seed=seed + round,
+                cluster=cluster,
+                progress=progress,
+            )
+        best, collected = improvement.path, [*collected, own / ACTIVE]
+        improvements.append(improvement)
     path = folder / MODEL
-    write_atomically(path, improvement.path.read_bytes())
+    write_atomically(path, best.read_bytes())
     with record.timed("check"):
         report = checkModel(
             system,
@@ -148,7 +164,7 @@ def makeModel(
             folder=folder / CHECK,
             **{"seed": seed, "progress": progress} | setup.options.get("check", {}),
         )
-    return MadeModel(path, first, improvement, report, record.minutes())
+    return MadeModel(path, first, improvements, report, record.minutes())
 
 
 def relax(system: openmm.System, setup: QMMMSetup, seed: int) -> np.ndarray:
@@ -166,10 +182,11 @@ def relax(system: openmm.System, setup: QMMMSetup, seed: int) -> np.ndarray:
     return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(NANOMETER)
 
 
-def _lengths(system, positions, setup: QMMMSetup, minutes: float, workers: int | None) -> dict[str, float]:
+def _lengths(system, positions, setup: QMMMSetup, minutes: float, rounds: int, workers: int | None) -> dict[str, float]:
     """Picoseconds of each walker in both samplings, from what an xTB call and an MM step cost."""
     workers = workers or len(os.sched_getaffinity(0))
     seconds = {name: 60 * minutes * _SHARES[name] * workers / _WALKERS for name in ("sample", "active")}
+    seconds["active"] /= rounds
     whole = _seconds_per_step(system, positions, setup, 0xFFFFFFFF)
     rest = _seconds_per_step(system, positions, setup, 0xFFFFFFFF & ~(1 << CORRECTOR_GROUP))
     per_ps = {

@@ -60,11 +60,12 @@ def test_a_model_from_nothing(made, setup_file):
     result, folder = made
     assert result.path == folder / "model.pt"
     assert readContract(result.path).species == (8, 1, 1)
-    assert set(result.minutes) == {"sample", "first", "improve", "check"}
+    assert set(result.minutes) == {"sample", "first", "round 1", "round 2", "check"}
     # xTB-driven and model-driven frames, gas-phase ones too.
     assert len(Dataset(folder / "data.kstep")) >= 300
-    assert result.improvement.newFrames == len(Dataset(folder / "improved" / "active.kstep")) >= 300
-    error = result.improvement.errors["all"][1].force
+    for round, improvement in enumerate(result.improvements, 1):
+        assert improvement.newFrames == len(Dataset(folder / f"improved-{round}" / "active.kstep")) >= 300
+    error = result.improvements[1].errors["all"][1].force
     assert error.value < 150  # of some 1000 kJ/mol/nm
     assert "Minutes" in str(result) and "new frames" in str(result)
     assert (folder / "check" / "check.html").stat().st_size > 10_000
@@ -86,7 +87,7 @@ def test_going_on_makes_nothing_anew(made, setup_file):
         p: p.read_bytes() for p in folder.rglob("model.pt")
     }
     assert after == before
-    assert again.improvement.errors["all"][1].force.value == result.improvement.errors["all"][1].force.value
+    assert again.improvements[1].errors["all"][1].force.value == result.improvements[1].errors["all"][1].force.value
     assert (folder / "check" / "check.html").exists()
     with pytest.raises(ValueError, match="was made with"):
         makeModel(readSetup(setup_file), folder, minutes=2, cluster="serial")
@@ -141,7 +142,7 @@ def test_frame_keeper(made, setup_file, tmp_path):
 def test_merged_trajectories_are_apart(made):
     _, folder = made
     data = Dataset(folder / "data.kstep")
-    merged = MergedDataset([data, folder / "improved" / "active.kstep"])
+    merged = MergedDataset([data, folder / "improved-1" / "active.kstep"])
     frames = merged.read()
     assert len(frames) == len(merged)
     assert len(np.unique(frames.trajectories)) == 8

@@ -60,6 +60,9 @@ def test_gas_phase_model(gas, tmp_path):
     contract = readContract(result.path)
     assert contract.inputs == ("positions",) and contract.outputs == ("energy", "forces")
     assert contract.species == MOLECULES["ethanol"][0] and contract.trainingTemperatures == (300.0,)
+    assert len(contract.bonds) == 8
+    # The hydrogens of CH3 and CH2 keep their handedness; sides of double bonds there are none.
+    assert len(contract.handedness) == 2 and contract.sides == ()
     ranges = {(a, b): (low, high) for a, b, low, high in contract.distanceRanges}
     assert len(ranges) == 36
     assert ranges[2, 3] == ranges[2, 4] == ranges[2, 5]  # hydrogens of the methyl

@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "--folder", type=Path, default=Path("kstep-model"), help="for all results (default: kstep-model)"
     )
     command.add_argument("--minutes", type=float, default=40, help="for sampling and training (default: 40)")
+    command.add_argument("--rounds", type=int, help="of active learning (default: 2)")
     command.add_argument(
         "--cluster", help="'serial', or the address of a dask scheduler (default: this machine's cores)"
     )
@@ -131,7 +132,7 @@ def _model(options) -> str:
     from ..pipeline import makeModel
     from ..qmmm import readSetup
 
-    settings = _settings(options, "minutes", "cluster")
+    settings = _settings(options, "minutes", "rounds", "cluster")
     return str(_call(makeModel, readSetup(options.setup), options.folder, **settings))
 
 

@@ -14,6 +14,7 @@ import torch
 
 from ..contract import ModelContract, readContract, saveModel
 from ..data import Frames, Region, graph
+from ..handedness import findHandedness, findSides
 from ..validity import findDistanceRanges
 from .fast import fast_model
 from .fit import fit_frames, fit_quadratic
@@ -201,6 +202,9 @@ def _contract(region, frames, lengths) -> ModelContract:
     ranges = findDistanceRanges(frames.positions, orders)
     return ModelContract(
         species=region.species,
+        bonds=region.bonds,
+        handedness=findHandedness(region.species, region.bonds, frames.positions),
+        sides=findSides(region.species, region.bonds, frames.positions),
         inputs=("positions",) if lengths is None else ("positions", "phi"),
         outputs=("energy", "forces") if lengths is None else ("energy", "forces", "charges"),
         dampingLengths=lengths,
