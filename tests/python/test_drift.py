@@ -7,7 +7,7 @@ from conftest import energy_of
 
 from openmmkstep import KStepIntegrator
 from openmmkstep.validation import DriftPrediction, predictDrift
-from openmmkstep.validation.drift import _RateOfD
+from openmmkstep.validation.drift import _RateOfD, predict_drifts
 
 DT = 0.002  # ps
 SIZE, CLUSTERS = 4, 50
@@ -94,6 +94,31 @@ def test_prediction_agrees_with_the_measured_drift():
         assert 15 <= k < 30 and prediction.drift(k * DT)[0] < 1.0 < prediction.drift((k + 1) * DT)[0]
     assert all(0.5 < ratio < 2 for ratio in ratios), ratios
     assert 1 / 1.4 < np.exp(np.mean(np.log(ratios))) < 1.4, ratios
+
+
+def test_several_mollifications_along_one_run():
+    """Each prediction is what it is alone."""
+    system, positions, bonds = clusters(True)
+    reference = openmm.Platform.getPlatformByName("Reference")
+    shares = []
+    settings = (300.0, 2, 0.1, 0.01, DT, 0.1)
+    together = predict_drifts(system, positions, [[], bonds], settings, (1, 2), 1, (reference, {}), shares.append)
+    assert sum(shares) == pytest.approx(1)
+    for found, mollification in zip(together, ([], bonds), strict=True):
+        alone = predictDrift(
+            system,
+            positions,
+            mollification,
+            pieces=2,
+            picoseconds=0.1,
+            interval=0.01,
+            baseStepSize=DT,
+            equilibration=0.1,
+            platform=reference,
+            progress=False,
+        )
+        np.testing.assert_allclose(found.rates, alone.rates, rtol=1e-9)
+    assert np.abs(together[0].rates - together[1].rates).max() > 1
 
 
 def test_rate_of_d():

@@ -73,7 +73,7 @@ def match_model(
     bonds += [(place[cut.qm], len(qm) + k) for k, cut in enumerate(cuts)]
     names += [f"the link hydrogen on {names[place[cut.qm]]}" for cut in cuts]
     if x is not None:
-        x = _make_whole(x, bonds, box)
+        x = make_whole(x, bonds, box)
     try:
         order = matchModel(contract, species + [1] * len(cuts), bonds, x, numLinkAtoms=len(cuts), names=names)
     except ValueError as e:
@@ -86,7 +86,7 @@ def match_model(
     )
 
 
-def _make_whole(x: np.ndarray, bonds: Sequence[tuple[int, int]], box: np.ndarray | None) -> np.ndarray:
+def make_whole(x: np.ndarray, bonds: Sequence[tuple[int, int]], box: np.ndarray | None) -> np.ndarray:
     """Positions in which no bond crosses the box, shape (n, 3)."""
     if box is None:
         return x

@@ -109,7 +109,7 @@ def measureFrameErrors(subject: CheckSubject, frames: Frames, name: str = "frame
     ----------
     subject : CheckSubject
     frames : Frames
-        of the same region
+        of the same region, atoms in the order of the System's XtbForce
     name : str
         what to call them
 
@@ -122,6 +122,7 @@ def measureFrameErrors(subject: CheckSubject, frames: Frames, name: str = "frame
         raise ValueError(
             f"Expected frames of {subject.region.numAtoms} atoms, found {len(frames)} frames of {frames.positions.shape[1]}."
         )
+    frames = subject.inModelOrder(frames)
     evaluate = ModelEvaluator(subject)
     numbers = sorted(set(frames.trajectories.tolist()))
     parts = [frames[frames.trajectories == number] for number in numbers]

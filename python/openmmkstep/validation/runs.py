@@ -9,7 +9,7 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from .._units import ENERGY, KELVIN, NANOMETER, PICOSECOND, strip
+from .._units import ENERGY, KELVIN, NANOMETER, PER_PICOSECOND, PICOSECOND, strip
 from ..qmmm._geometry import nearest_distances
 from ..qmmm.box import box_vectors
 from ..qmmm.terms import CORRECTOR_GROUP, MODEL_GROUP
@@ -17,7 +17,8 @@ from .subject import CheckSubject, energy_and_forces
 
 NEAR = 0.4
 """MM atoms this near to a QM atom (nm) count as near."""
-_FRICTION = 1.0  # 1/ps, that of the scheme 'metropolis'
+_MAX_FAILURES = 5
+"""A run in which the corrector fails so often in a row is at an end: the molecule is broken, and calls that fail are slow."""
 
 
 @dataclass
@@ -92,6 +93,7 @@ def runOnModel(
     equilibration: float = 2.0,
     samplesPerForces: int = 8,
     seed: int = 1,
+    friction=1 / unit.picosecond,
     advance: Callable[[float], None] = lambda share: None,
 ) -> list[ModelRun]:
     """Run Langevin dynamics on the model alone and compare it with the corrector along the way.
@@ -115,6 +117,8 @@ def runOnModel(
     samplesPerForces : int
         forces are kept at every so many samples
     seed : int
+    friction : float or Quantity
+        1/ps; the default is that of the scheme 'metropolis'
     advance : callable
         is called with the share of the work done since the last time
 
@@ -134,7 +138,7 @@ def runOnModel(
     samples = round(picoseconds / (stride * dt))
     if starts < 1 or samples < 1:
         raise ValueError(f"Expected one run and one sample at least, found {starts} runs of {samples} samples.")
-    integrator = openmm.LangevinMiddleIntegrator(kelvin, _FRICTION, dt)
+    integrator = openmm.LangevinMiddleIntegrator(kelvin, strip(friction, PER_PICOSECOND), dt)
     integrator.setRandomNumberSeed(seed)
     context = subject.context(integrator)
     runs = []
@@ -154,6 +158,9 @@ def runOnModel(
                     break
                 last = x
                 _sample(subject, context, x, record, i % samplesPerForces == 0)
+                if len(record.D) >= _MAX_FAILURES and not np.isfinite(record.D[-_MAX_FAILURES:]).any():
+                    fault = f"the corrector found no energy {_MAX_FAILURES} times in a row"
+                    break
                 advance(1 / (samples * starts))
         except openmm.OpenMMException as error:
             fault = str(error)

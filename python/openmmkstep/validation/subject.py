@@ -15,8 +15,12 @@ from openmm import app, unit
 
 from .._units import CHARGE, NANOMETER
 from ..contract import ModelContract, readContract
+from ..data.frames import Frames
 from ..data.region import Region, findXtbForce
 from ..forces import KStepModelForce, XtbForce, cast
+from ..matching import matchModel
+from ..qmmm.box import box_vectors
+from ..qmmm.model import check_model, make_whole
 from ..qmmm.terms import CORRECTOR_GROUP, MODEL_GROUP
 
 _FORCE = unit.kilojoule_per_mole / unit.nanometer
@@ -36,13 +40,15 @@ class CheckSubject:
     starts : array of shape (starts, particles, 3)
         structures (nm)
     region : Region
-        the atoms that the model is of
+        the atoms that the model is of, in the model's order
     contract : ModelContract
         the model's
     modelData : bytes
         the model's file
     links : list of (int, int, float)
         QM end, MM end, distance (nm) of each link hydrogen
+    order : list of int
+        the model's atom i is atom order[i] of the XtbForce; the same order by default
     platform : Platform, optional
         what Contexts are made on, by default the CPU platform with one thread
     properties : dict
@@ -54,10 +60,12 @@ class CheckSubject:
     contract: ModelContract
     modelData: bytes
     links: list[tuple[int, int, float]] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
     platform: openmm.Platform | None = None
     properties: dict = field(default_factory=dict)
 
     def __post_init__(self):
+        self.order = self.order or list(range(self.region.numAtoms))
         if self.platform is None:
             self.platform = openmm.Platform.getPlatformByName("CPU")
             self.properties = {"Threads": "1"}
@@ -74,6 +82,12 @@ class CheckSubject:
             for qm, mm, distance in self.links
         ]
         return np.vstack([positions[list(self.region.particles)], *links])
+
+    def inModelOrder(self, frames: Frames) -> Frames:
+        """Frames in the order of the XtbForce's atoms, in that of the model's."""
+        shapes = frames.shapes(len(frames), self.region.numAtoms)
+        arrays = {name: getattr(frames, name) for name in shapes}
+        return Frames(**{n: a[:, self.order] if len(shapes[n]) > 1 else a for n, a in arrays.items()})
 
     def withHydrogenMass(self, mass: float) -> CheckSubject:
         """The same with flexible hydrogens at least this heavy (u); their heavy atoms lose what they gain.
@@ -195,7 +209,7 @@ def prepareCheck(
     model : str or path, optional
         a model file; None if the System holds a KStepModelForce, which else is replaced
     topology : Topology, optional
-        says which QM atoms are bonded; else the distances do
+        says which QM atoms are bonded; else the distances do. matchModel() finds the model's atoms by the bonds
     platform, properties : Platform, dict, optional
         what to run on, by default the CPU platform with one thread
 
@@ -220,71 +234,88 @@ def prepareCheck(
             f"Expected the XtbForce in force group {CORRECTOR_GROUP}, found it in {xtb.getForceGroup()}; createQMMMSystem() puts it there."
         )
     region = Region.fromSystem(system, topology, starts[0], xtb)
+    links = [xtb.getLinkAtomParameters(i) for i in range(xtb.getNumLinkAtoms())]
+    if system.usesPeriodicBoundaryConditions() and not links:
+        # Nothing but the QM forces holds the region together, so that its molecules may come in parts.
+        particles = list(region.particles)
+        for x in starts:
+            x[particles] = make_whole(x[particles], region.bonds, box_vectors(system))
+    ends = [(qm, mm, distance.value_in_unit(NANOMETER)) for qm, mm, distance in links]
+
+    def make(contract: ModelContract, data: bytes) -> CheckSubject:
+        return CheckSubject(
+            system, starts, region, contract, data, ends, platform=platform, properties=properties or {}
+        )
+
     held = [i for i, f in enumerate(map(cast, system.getForces())) if isinstance(f, KStepModelForce)]
     if model is not None:
+        contract = check_model(model, region.charge, region.multiplicity, region.hardnessElement)
         for i in reversed(held):
             system.removeForce(i)
-        system.addForce(_model_force(xtb, model, region))
-    elif len(held) != 1:
+        subject = make(contract, Path(model).read_bytes())
+        try:
+            order = matchModel(
+                contract, region.species, region.bonds, subject.molecule(starts[0]), numLinkAtoms=len(links)
+            )
+        except ValueError as e:
+            raise ValueError(f"The model '{model}' does not fit the QM region: {e}") from e
+        system.addForce(_model_force(xtb, model, contract, order))
+    elif len(held) == 1:
+        force = cast(system.getForce(held[0]))
+        data = force.getModelData()
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.pt"
+            file.write_bytes(data)
+            contract = readContract(file)
+        pairs = [link[:2] for link in links]
+        order = [region.particles.index(p) for p in force.getParticles()]
+        order += [len(order) + pairs.index(force.getLinkAtomParameters(i)[:2]) for i in range(len(links))]
+        subject = make(contract, data)
+    else:
         raise ValueError(
             f"Expected a model: give a model file, or a System with one KStepModelForce; found {len(held)} in it."
         )
     for i in reversed(range(system.getNumForces())):
         if any(word in type(system.getForce(i)).__name__ for word in _BAROSTATS):
             system.removeForce(i)
-    force = next(f for f in map(cast, system.getForces()) if isinstance(f, KStepModelForce))
-    data = force.getModelData()
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.pt"
-        file.write_bytes(data)
-        contract = readContract(file)
-    links = [xtb.getLinkAtomParameters(i) for i in range(xtb.getNumLinkAtoms())]
-    return CheckSubject(
-        system,
-        starts,
-        region,
-        contract,
-        data,
-        [(qm, mm, d.value_in_unit(NANOMETER)) for qm, mm, d in links],
-        platform,
-        properties or {},
+    return reordered(subject, order)
+
+
+def reordered(subject: CheckSubject, order: list[int]) -> CheckSubject:
+    """A subject with the region in the order of the model's atoms."""
+    region, num = subject.region, len(subject.region.particles)
+    place = {a: i for i, a in enumerate(order)}
+    return dataclasses.replace(
+        subject,
+        order=order,
+        region=dataclasses.replace(
+            region,
+            species=tuple(region.species[a] for a in order),
+            particles=tuple(region.particles[a] for a in order[:num]),
+            bonds=tuple((place[a], place[b]) for a, b in region.bonds),
+        ),
+        links=[subject.links[a - num] for a in order[num:]],
     )
 
 
-def _model_force(xtb: XtbForce, model: str | os.PathLike, region: Region) -> KStepModelForce:
+def _model_force(xtb: XtbForce, model: str | os.PathLike, contract: ModelContract, order: list[int]) -> KStepModelForce:
     """A KStepModelForce for the region of an XtbForce, with the same links and, where it sees them, charges."""
-    contract = readContract(model)
-    if contract.kind != "potential":
-        raise ValueError(f"Expected a model of kind 'potential', found {contract.kind!r} in '{model}'.")
-    if contract.species != region.species:
-        raise ValueError(
-            f"Expected a model for the elements {list(region.species)} of the QM region, link hydrogens last, in this order, "
-            f"found one for {list(contract.species)} in '{model}'."
-        )
-    if (contract.charge, contract.multiplicity) != (region.charge, region.multiplicity):
-        raise ValueError(
-            f"Expected a model for charge {region.charge} and multiplicity {region.multiplicity}, found one for "
-            f"{contract.charge} and {contract.multiplicity} in '{model}'."
-        )
-    force = KStepModelForce(model, region.particles)
+    particles = xtb.getParticles()
+    num = len(particles)
+    force = KStepModelForce(model, [particles[a] for a in order[:num]])
     force.setForceGroup(MODEL_GROUP)
     force.setCorrectorForceGroup(CORRECTOR_GROUP)
     force.setUsesPeriodicBoundaryConditions(xtb.usesPeriodicBoundaryConditions())
-    for i in range(xtb.getNumLinkAtoms()):
-        force.addLinkAtom(*xtb.getLinkAtomParameters(i))
-    if "phi" not in contract.inputs or region.hardnessElement is None:
+    for a in order[num:]:
+        force.addLinkAtom(*xtb.getLinkAtomParameters(a - num))
+    if "phi" not in contract.inputs:
         return force
-    if contract.hardnessElement != region.hardnessElement:
-        raise ValueError(
-            f"Expected a model that was trained with the hardness element {region.hardnessElement}, found "
-            f"{contract.hardnessElement} in '{model}'."
-        )
     for i in range(xtb.getNumEmbeddingCharges()):
         force.addEmbeddingCharge(*xtb.getEmbeddingChargeParameters(i))
     for i in range(xtb.getNumVirtualCharges()):
         force.addVirtualCharge(*xtb.getVirtualChargeParameters(i))
-    for i in range(xtb.getNumParticles()):
-        force.setFixedCharge(i, xtb.getFixedCharge(i))
+    for i, a in enumerate(order[:num]):
+        force.setFixedCharge(i, xtb.getFixedCharge(a))
     for i in range(xtb.getNumExceptions()):
         force.addException(*xtb.getExceptionParameters(i))
     for i in range(xtb.getNumEmbeddingGroups()):

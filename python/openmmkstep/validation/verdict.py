@@ -103,10 +103,8 @@ def _metropolis(report: SamplingReport | None) -> list[str]:
             f"first test, {found.any.text(3)} at one of {found.chances}; {found.flipRate.text(2)} flips/ps leave "
             f"{found.diffusionRatio.text(2)} of plain diffusion; sd(D) {report.sd.text(2)} kJ/mol."
         )
-    independent = report.samples * (found.baseStepSize if found else 1.0)
-    if report.times and report.correlationTime > 0:
-        total = sum(t[-1] for t in report.times if len(t))
-        independent = total / (2 * report.correlationTime)
+    total = sum(float(t[-1]) for t in report.times if len(t))
+    independent = total / (2 * report.correlationTime)
     if independent < _FEW_SAMPLES:
         told.append(
             f"Caution: D decorrelates slowly ({report.correlationTime:.2g} ps), so the runs hold only some {independent:.0f} "
