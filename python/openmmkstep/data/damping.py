@@ -11,7 +11,7 @@ from ..forces import XtbForce
 
 _HARDNESS_ELEMENT = {"GFN1-xTB": 2, "GFN2-xTB": 10}
 # xTB's shells have a hardness each, a model sees one potential an atom. Which d_a makes the energy at a fixed geometry a
-# function of phi best? Fitted: energies of 24 molecules of 3-13 atoms, each in 170-380 random shells of 24 TIP3P waters at
+# function of phi best? Fitted: energies of 24 molecules of 3-13 atoms, each in 170-380 random shells of up to 24 TIP3P waters at
 # 0.2-0.6 nm (standard deviation 4-67 kJ/mol), by sum q_a phi_a + 1/2 phi^T chi phi; two thirds to fit q and chi, one third to
 # judge. Behind each factor on the element's own length: rms residual in kJ/mol over the molecules with that element, with
 # it and with 1.
@@ -32,7 +32,7 @@ _FACTORS = {
     },
     # Third order in the charges, and shells of very different hardness: what is left is larger.
     "GFN1-xTB": {
-        1: 0.985,  # H, C, N, O together 0.26, 0.30
+        1: 0.985,  # H, C, N, O together 0.26
         5: 0.97,  # 0.17, 0.21
         6: 0.865,
         7: 1.015,
