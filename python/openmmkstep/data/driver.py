@@ -11,6 +11,7 @@ import openmm
 from ..contract import readContract
 from ..forces import KStepModelForce, XtbForce, cast
 from ..integrator import KStepIntegrator
+from ..qmmm.model import model_force
 from .region import Region, findXtbForce
 
 TIME_STEP = 0.002
@@ -26,8 +27,11 @@ _QUENCH = (200, 0.0005, 50.0, 10.0)  # steps, ps, 1/ps, K
 _COUPLED = ("MonteCarlo", "AndersenThermostat")
 
 
-def make_system(system: openmm.System, region: Region, model: str | None) -> openmm.System:
-    """A copy with xTB or the model alone, heavy hydrogens, and without barostats and thermostats."""
+def make_system(system: openmm.System, region: Region, model: str | None, order: Sequence[int] = ()) -> openmm.System:
+    """A copy with xTB or the model alone, heavy hydrogens, and without barostats and thermostats.
+
+    Atom i of the model is atom order[i] of the region.
+    """
     system = copy.deepcopy(system)
     xtb = copy.deepcopy(findXtbForce(system))
     for i in reversed(range(system.getNumForces())):
@@ -36,30 +40,14 @@ def make_system(system: openmm.System, region: Region, model: str | None) -> ope
         if unwanted or type(force).__name__.startswith(_COUPLED):
             system.removeForce(i)
     if model is not None:
-        system.addForce(replacement(xtb, model, system))
+        system.addForce(replacement(xtb, model, order, system))
     make_hydrogens_heavy(system, region)
     return system
 
 
-def replacement(xtb: XtbForce, model: str, system: openmm.System) -> KStepModelForce:
-    """A KStepModelForce with the particles, surroundings and force group of an XtbForce: to the integrator, the corrector."""
-    force = KStepModelForce(model, xtb.getParticles())
-    for i in range(xtb.getNumLinkAtoms()):
-        force.addLinkAtom(*xtb.getLinkAtomParameters(i))
-    if "phi" in readContract(model).inputs:
-        for i in range(xtb.getNumEmbeddingCharges()):
-            force.addEmbeddingCharge(*xtb.getEmbeddingChargeParameters(i))
-        for i in range(xtb.getNumVirtualCharges()):
-            force.addVirtualCharge(*xtb.getVirtualChargeParameters(i))
-        for i in range(xtb.getNumExceptions()):
-            force.addException(*xtb.getExceptionParameters(i))
-        for i in range(xtb.getNumEmbeddingGroups()):
-            force.addEmbeddingGroup(*xtb.getEmbeddingGroupParameters(i))
-        for i in range(xtb.getNumParticles()):
-            force.setFixedCharge(i, xtb.getFixedCharge(i))
-        force.setCutoffDistance(xtb.getCutoffDistance())
-        force.setSwitchingDistance(xtb.getSwitchingDistance())
-    force.setUsesPeriodicBoundaryConditions(xtb.usesPeriodicBoundaryConditions())
+def replacement(xtb: XtbForce, model: str, order: Sequence[int], system: openmm.System) -> KStepModelForce:
+    """A KStepModelForce in the force group of an XtbForce: to the integrator it is the corrector."""
+    force = model_force(xtb, model, readContract(model), order)
     force.setForceGroup(xtb.getForceGroup())
     force.setCorrectorForceGroup(unused_groups(system, {xtb.getForceGroup()})[-1])
     return force

@@ -50,6 +50,8 @@ class Plan:
         frames a block
     model : str or None
         file of the model that drives
+    order : tuple of int
+        atom i of the model is atom order[i] of the region
     bias : UmbrellaWindows, Metadynamics or None
     window : int
         of the bias
@@ -71,6 +73,7 @@ class Plan:
     gas: float
     block: int
     model: str | None = None
+    order: tuple[int, ...] = ()
     bias: Bias | None = None
     window: int = 0
     sweep: tuple[tuple[int, int, int, int], ...] = ()

@@ -15,6 +15,8 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from .._units import KELVIN, NANOMETER, PICOSECOND, strip
+from ..matching import matchModel
+from ..qmmm.model import check_model
 from .bias import Bias, UmbrellaWindows
 from .cluster import run_parallel, run_serial
 from .damping import findDampingLengths
@@ -126,7 +128,7 @@ def sampleFrames(
     RuntimeError
         If a walker cannot get away from faults.
     ValueError
-        If arguments make no sense, or the dataset is of another region.
+        If arguments make no sense, the dataset is of another region, or the model of another molecule.
     """
     region = Region.fromSystem(system, topology, _first(positions))
     starts = _starts(positions, system.getNumParticles())
@@ -140,11 +142,16 @@ def sampleFrames(
     equilibration = max(0, round(strip(equilibration, PICOSECOND) / TIME_STEP))
     _check(temperatures, walkers, windows, steps, frames, gas, block, platform)
     damping = findDampingLengths(region.species, region.method) if region.hardnessElement is not None else ()
-    torsions = ()
-    if sweep and bias is None:
-        torsions = _rotatable(system, region, starts[0], box, damping)
-    if model is not None:
-        model = str(Path(model).resolve())
+    torsions, order = (), ()
+    if (sweep and bias is None) or model is not None:
+        xtb = findXtbForce(system)
+        molecule = Labeller(xtb, system.getNumParticles(), damping).label(starts[0], box)[0].positions
+        if sweep and bias is None:
+            torsions = _rotatable(region, molecule)
+        if model is not None:
+            contract = check_model(model, region.charge, region.multiplicity, region.hardnessElement)
+            order = matchModel(contract, region.species, region.bonds, molecule, numLinkAtoms=xtb.getNumLinkAtoms())
+            model = str(Path(model).resolve())
     settings = {
         "system": systemDigest(system),
         "positions": hashlib.sha256(starts.tobytes()).hexdigest(),
@@ -168,7 +175,7 @@ def sampleFrames(
     turns = max(1, int(frames * steps * TIME_STEP / TURN))
     plans = []
     for i in range(walkers):
-        order = _rotate(torsions, sweeping.index(i) * turns) if i in sweeping else ()
+        dragged = _rotate(torsions, sweeping.index(i) * turns) if i in sweeping else ()
         # With windows each of them has all temperatures.
         temperature = temperatures[i // windows % len(temperatures)]
         plans.append(
@@ -186,9 +193,10 @@ def sampleFrames(
                 gas=gas,
                 block=block,
                 model=model,
+                order=tuple(order),
                 bias=bias,
                 window=i % windows,
-                sweep=order,
+                sweep=dragged,
                 platform=platform,
             )
         )
@@ -309,11 +317,10 @@ def _box(system: openmm.System, topology: app.Topology | None) -> np.ndarray | N
     return np.array([[c for c in v.value_in_unit(NANOMETER)] for v in vectors])
 
 
-def _rotatable(system, region: Region, positions, box, damping) -> tuple[tuple[int, int, int, int], ...]:
+def _rotatable(region: Region, molecule: np.ndarray) -> tuple[tuple[int, int, int, int], ...]:
     """The torsions to drag, as particles of the System; one with a link atom at its end cannot be."""
-    state, _ = Labeller(findXtbForce(system), system.getNumParticles(), damping).label(positions, box)
     n = len(region.particles)
-    torsions = findRotatableTorsions(region, state.positions)
+    torsions = findRotatableTorsions(region, molecule)
     return tuple(tuple(region.particles[i] for i in t) for t in torsions if max(t) < n)
 
 

@@ -53,7 +53,7 @@ class Walker:
         original = openmm.XmlSerializer.deserialize(plan.system)
         self._xtb = findXtbForce(original)
         self._original = original  # keeps the force alive
-        system = make_system(original, self.region, plan.model)
+        system = make_system(original, self.region, plan.model, plan.order)
         self._bias = None
         if plan.sweep:
             add_sweep(system, plan.sweep)

@@ -10,6 +10,7 @@ import numpy as np
 from openmm import app
 
 from ..contract import ModelContract, readContract
+from ..forces import KStepModelForce, XtbForce
 from ..matching import matchModel
 from ._geometry import box_array, minimum_image, positions_array
 from .cuts import Cut
@@ -84,6 +85,36 @@ def match_model(
         [cuts[a - len(qm)] for a in order[len(qm) :]],
         "phi" in contract.inputs,
     )
+
+
+def model_force(
+    xtb: XtbForce, model: str | os.PathLike, contract: ModelContract, order: Sequence[int]
+) -> KStepModelForce:
+    """A KStepModelForce for the region of an XtbForce, with the same links and, where the model sees them, charges.
+
+    Atom i of the model is atom order[i] of the XtbForce, link atoms last; its force groups are the defaults.
+    """
+    particles = xtb.getParticles()
+    num = len(particles)
+    force = KStepModelForce(model, [particles[a] for a in order[:num]])
+    force.setUsesPeriodicBoundaryConditions(xtb.usesPeriodicBoundaryConditions())
+    for a in order[num:]:
+        force.addLinkAtom(*xtb.getLinkAtomParameters(a - num))
+    if "phi" not in contract.inputs:
+        return force
+    for i in range(xtb.getNumEmbeddingCharges()):
+        force.addEmbeddingCharge(*xtb.getEmbeddingChargeParameters(i))
+    for i in range(xtb.getNumVirtualCharges()):
+        force.addVirtualCharge(*xtb.getVirtualChargeParameters(i))
+    for i, a in enumerate(order[:num]):
+        force.setFixedCharge(i, xtb.getFixedCharge(a))
+    for i in range(xtb.getNumExceptions()):
+        force.addException(*xtb.getExceptionParameters(i))
+    for i in range(xtb.getNumEmbeddingGroups()):
+        force.addEmbeddingGroup(*xtb.getEmbeddingGroupParameters(i))
+    force.setCutoffDistance(xtb.getCutoffDistance())
+    force.setSwitchingDistance(xtb.getSwitchingDistance())
+    return force
 
 
 def make_whole(x: np.ndarray, bonds: Sequence[tuple[int, int]], box: np.ndarray | None) -> np.ndarray:

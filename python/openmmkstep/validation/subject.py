@@ -20,7 +20,7 @@ from ..data.region import Region, findXtbForce
 from ..forces import KStepModelForce, XtbForce, cast
 from ..matching import matchModel
 from ..qmmm.box import box_vectors
-from ..qmmm.model import check_model, make_whole
+from ..qmmm.model import check_model, make_whole, model_force
 from ..qmmm.terms import CORRECTOR_GROUP, MODEL_GROUP
 
 _FORCE = unit.kilojoule_per_mole / unit.nanometer
@@ -259,7 +259,10 @@ def prepareCheck(
             )
         except ValueError as e:
             raise ValueError(f"The model '{model}' does not fit the QM region: {e}") from e
-        system.addForce(_model_force(xtb, model, contract, order))
+        force = model_force(xtb, model, contract, order)
+        force.setForceGroup(MODEL_GROUP)
+        force.setCorrectorForceGroup(CORRECTOR_GROUP)
+        system.addForce(force)
     elif len(held) == 1:
         force = cast(system.getForce(held[0]))
         data = force.getModelData()
@@ -296,30 +299,3 @@ def reordered(subject: CheckSubject, order: list[int]) -> CheckSubject:
         ),
         links=[subject.links[a - num] for a in order[num:]],
     )
-
-
-def _model_force(xtb: XtbForce, model: str | os.PathLike, contract: ModelContract, order: list[int]) -> KStepModelForce:
-    """A KStepModelForce for the region of an XtbForce, with the same links and, where it sees them, charges."""
-    particles = xtb.getParticles()
-    num = len(particles)
-    force = KStepModelForce(model, [particles[a] for a in order[:num]])
-    force.setForceGroup(MODEL_GROUP)
-    force.setCorrectorForceGroup(CORRECTOR_GROUP)
-    force.setUsesPeriodicBoundaryConditions(xtb.usesPeriodicBoundaryConditions())
-    for a in order[num:]:
-        force.addLinkAtom(*xtb.getLinkAtomParameters(a - num))
-    if "phi" not in contract.inputs:
-        return force
-    for i in range(xtb.getNumEmbeddingCharges()):
-        force.addEmbeddingCharge(*xtb.getEmbeddingChargeParameters(i))
-    for i in range(xtb.getNumVirtualCharges()):
-        force.addVirtualCharge(*xtb.getVirtualChargeParameters(i))
-    for i, a in enumerate(order[:num]):
-        force.setFixedCharge(i, xtb.getFixedCharge(a))
-    for i in range(xtb.getNumExceptions()):
-        force.addException(*xtb.getExceptionParameters(i))
-    for i in range(xtb.getNumEmbeddingGroups()):
-        force.addEmbeddingGroup(*xtb.getEmbeddingGroupParameters(i))
-    force.setCutoffDistance(xtb.getCutoffDistance())
-    force.setSwitchingDistance(xtb.getSwitchingDistance())
-    return force
