@@ -291,8 +291,8 @@ def saveModel(module, path: str | os.PathLike, contract: ModelContract) -> None:
     torch.jit.save(module, os.fspath(path), _extra_files={CONTRACT_FILE: text})
 
 
-def readContract(path: str | os.PathLike) -> ModelContract:
-    """Read the contract of a model file without running any of its code; torch is not needed.
+def readContract(path: str | os.PathLike | bytes) -> ModelContract:
+    """Read the contract of a model file, or of its content, without running any of its code; torch is not needed.
 
     Raises
     ------
@@ -301,6 +301,8 @@ def readContract(path: str | os.PathLike) -> ModelContract:
     ValueError
         If it is not a TorchScript file, is truncated, or carries no contract or one that cannot be used.
     """
+    if isinstance(path, bytes):
+        return ModelContract.fromXml(_read_archive(path, "model"))
     with open(path, "rb") as file:
         return ModelContract.fromXml(_read_archive(file.read(), path))
 

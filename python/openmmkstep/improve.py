@@ -13,6 +13,7 @@ import openmm
 from openmm import app
 
 from .data import Dataset, Frames, MergedDataset, sampleFrames
+from .data.bias import Bias
 from .training import TrainingResult, trainModel
 from .validation import ErrorReport, measureFrameErrors, prepareCheck
 
@@ -75,6 +76,7 @@ def improveModel(
     topology: app.Topology | None = None,
     kept: Sequence[Dataset | str | os.PathLike] = (),
     picoseconds=10,
+    bias: Bias | None = None,
     sample: dict | None = None,
     train: dict | None = None,
     seed: int = 1,
@@ -106,6 +108,9 @@ def improveModel(
         what FrameKeeper kept
     picoseconds : float or Quantity
         length of each walker's run; 0: no sampling, only ``kept``
+    bias : UmbrellaWindows or Metadynamics, optional
+        of the walkers, as of sampleFrames(): active learning in every window of a reaction. Two temperatures or more put
+        several walkers into each window, so that what is held out is not all that there is of one
     sample, train : dict, optional
         more arguments for sampleFrames() and trainModel()
     seed : int
@@ -126,9 +131,8 @@ def improveModel(
     folder.mkdir(parents=True, exist_ok=True)
     new = [MergedDataset([k]).datasets[0] for k in kept]
     if picoseconds:
-        arguments = {"picoseconds": picoseconds, "seed": seed, "cluster": cluster, "progress": progress} | (
-            sample or {}
-        )
+        arguments = {"picoseconds": picoseconds, "bias": bias, "seed": seed, "cluster": cluster, "progress": progress}
+        arguments |= sample or {}
         new.append(sampleFrames(system, positions, folder / ACTIVE, topology=topology, model=model, **arguments))
     if not sum(map(len, new)):
         raise ValueError("There are no new frames: sample some (picoseconds > 0), or give what FrameKeeper kept.")

@@ -10,6 +10,7 @@ import numpy as np
 from openmm import app, unit
 
 from .contract import ModelContract
+from .covalent import findBondingPatterns
 from .handedness import cosines, neighbourLists, volumes
 
 _MAX_CANDIDATES = 5_000
@@ -30,6 +31,9 @@ def matchModel(
     Elements and bonds must be the same. Among the orders that these allow, one is chosen whose labels of equal atoms
     (the hydrogens of a methyl group, say) have the handedness of the model's training data at the given positions. The
     system's own order is kept if it is right.
+
+    Where the training data hold a reaction, which the distance ranges of the contract tell (findReactivePairs()), its
+    bonds may be those of educt, product or any structure between them.
 
     Parameters
     ----------
@@ -66,14 +70,27 @@ def matchModel(
                 "contract of this model names no bonds, so its atoms cannot be found in another order."
             )
         return list(range(len(species)))
-    model = _Molecule(list(contract.species), contract.bonds, numLinkAtoms)
-    system = _Molecule(species, bonds, numLinkAtoms)
     x = None if positions is None else _as_array(positions, len(species))
+    patterns = findBondingPatterns(contract.species, contract.bonds, contract.distanceRanges)
+    same = list(range(len(species)))
+    own = tuple(sorted({(min(a, b), max(a, b)) for a, b in bonds}))
+    if list(contract.species) == species and own in patterns and not _wrong_marks(contract, same, x):
+        return same
+    refusals = []
+    for pattern in patterns:
+        try:
+            return _match(contract, pattern, species, own, x, numLinkAtoms, names)
+        except ValueError as e:
+            refusals.append(e)
+    raise refusals[0]
+
+
+def _match(contract, pattern, species, bonds, x, num_links: int, names) -> list[int]:
+    """matchModel() if the model's bonds are these."""
+    model = _Molecule(list(contract.species), pattern, num_links)
+    system = _Molecule(species, bonds, num_links)
     if sorted(model.species) != sorted(species) or _refine(model, system) is None:
         raise ValueError(_describe_difference(model, system, names))
-    same = list(range(len(species)))
-    if model.species == species and set(model.bonds) == set(system.bonds) and not _wrong_marks(contract, same, x):
-        return same
     wrong: list[tuple[str, tuple[int, ...], list[int]]] | None = None
     for count, skeleton in enumerate(_skeleton_orders(model, system)):
         if count == _MAX_CANDIDATES:

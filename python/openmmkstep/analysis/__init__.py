@@ -3,8 +3,10 @@
 from .reweighting import ReweightingWeights, UnconvergedError
 from .series import drift, heating_rate, mean_and_error, statistical_inefficiency
 from .temperature import byElement, countFreedom, degreesOfFreedom, qmRegions, temperatures
+from .umbrella import FreeEnergyProfile, umbrellaProfile
 
 __all__ = [
+    "FreeEnergyProfile",
     "ReweightingWeights",
     "UnconvergedError",
     "byElement",
@@ -16,4 +18,5 @@ __all__ = [
     "qmRegions",
     "statistical_inefficiency",
     "temperatures",
+    "umbrellaProfile",
 ]

@@ -13,6 +13,7 @@ From xTB to a k-step model. SETUP is a file that says what the system is: TOML, 
 openmmkstep.qmmm.readSetup().
 """
 SETTING = """NAME=VALUE of the Python function, VALUE as in TOML, such as walkers=4 or 'temperatures=[300, 400]'"""
+BIAS = "TOML file with umbrella windows or metadynamics along a collective variable; see openmmkstep.data.readBias()"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--picoseconds", type=float, help="length of each walker's run")
     command.add_argument("--temperatures", type=float, nargs="+", help="K")
     command.add_argument("--walkers", type=int)
-    command.add_argument("--bias", type=Path, help="TOML file with umbrella windows or metadynamics along a CV")
+    command.add_argument("--bias", type=Path, help=BIAS)
     command.add_argument(
         "--cluster", help="'serial', or the address of a dask scheduler (default: this machine's cores)"
     )
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", type=Path, metavar="MODEL")
     command.add_argument("--data", type=Path, help="dataset of frames that the model has not seen")
     command.add_argument("--folder", type=Path, default=Path("check"), help="for check.html and plots (default: check)")
+    command.add_argument("--bias", type=Path, help=f"{BIAS}: D is told along it")
     command.add_argument("--quick", action="store_true", help="a small part of everything")
 
     command = add("improve", _improve, "sample with a model, label, train again, compare", settings="improveModel")
@@ -87,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--picoseconds", type=float, default=10, help="of each walker's run; 0: only --kept (default: 10)"
     )
+    command.add_argument("--bias", type=Path, help=BIAS)
     command.add_argument("--seconds", type=float, help="how long to train (default: 600)")
     command.add_argument(
         "--cluster", help="'serial', or the address of a dask scheduler (default: this machine's cores)"
@@ -159,7 +162,7 @@ def _train(options) -> str:
 
 
 def _check(options) -> str:
-    from ..data import Dataset
+    from ..data import Dataset, readBias
     from ..qmmm import readSetup
     from ..validation import checkModel
 
@@ -167,6 +170,8 @@ def _check(options) -> str:
     settings = _settings(options, section=setup.options.get("check")) | {"topology": setup.topology}
     if options.data is not None:
         settings["data"] = Dataset(options.data)
+    if options.bias is not None:
+        settings["bias"] = readBias(options.bias)
     if options.quick:
         settings["quick"] = True
     report = _call(checkModel, setup.create(None), setup.positions, options.model, folder=options.folder, **settings)
@@ -174,11 +179,14 @@ def _check(options) -> str:
 
 
 def _improve(options) -> str:
+    from ..data import readBias
     from ..improve import improveModel
     from ..qmmm import readSetup
 
     setup = readSetup(options.setup)
     settings = _settings(options, "picoseconds", "cluster") | {"topology": setup.topology, "kept": options.kept}
+    if options.bias is not None:
+        settings["bias"] = readBias(options.bias)
     settings["sample"] = {k: v for k, v in setup.options.get("sample", {}).items() if k != "picoseconds"}
     settings["train"] = setup.options.get("train", {}) | (
         {"seconds": options.seconds} if options.seconds is not None else {}

@@ -52,6 +52,11 @@ class CollectiveVariable:
         """Whether values that differ by 2 pi are the same."""
         return self.kind == "torsion"
 
+    def difference(self, value: float, other: float) -> float:
+        """value - other, by the shorter way round for torsions."""
+        delta = value - other
+        return math.remainder(delta, 2 * math.pi) if self.isPeriodic else delta
+
     def makeForce(self, expression: str, periodic: bool) -> openmm.CustomCompoundBondForce:
         """A Force of this energy, in which ``cv`` stands for the variable."""
         count, definition = _EXPRESSIONS[self.kind]

@@ -11,34 +11,8 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
+from ..covalent import findBonds
 from ..forces import XtbForce, cast
-
-# Covalent radii in nm (Cordero et al., Dalton Trans. 2008, 2832) of elements 1-86, single-bond values.
-_RADII = (
-    "31 28 128 96 84 76 71 66 57 58 166 141 121 111 107 105 102 106 203 176 170 160 153 139 139 132 126 124 132 122 122 "
-    "120 119 120 120 116 220 195 190 175 164 154 147 146 142 139 145 144 142 139 139 138 139 140 244 215 207 204 203 201 "
-    "199 198 198 196 194 192 192 189 190 187 187 175 170 162 151 144 141 136 136 132 145 146 148 140 150 150"
-)
-COVALENT_RADII = np.array([0.0, *(float(r) / 1000 for r in _RADII.split())])
-_BOND_FACTOR = 1.25
-"""Atoms closer than this factor times the sum of their covalent radii are bonded."""
-
-
-def findBonds(species, positions) -> tuple[tuple[int, int], ...]:
-    """The pairs of atoms that are close enough for a covalent bond.
-
-    Parameters
-    ----------
-    species : sequence of int
-        atomic number (1-86) of each of the n atoms
-    positions : array of shape (n, 3)
-        nm
-    """
-    x = np.asarray(positions, dtype=float)
-    radii = COVALENT_RADII[np.asarray(species, dtype=int)]
-    distances = np.linalg.norm(x[:, None] - x[None], axis=-1)
-    near = distances < _BOND_FACTOR * (radii[:, None] + radii[None])
-    return tuple((int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(near, 1)), strict=True))
 
 
 @dataclass(frozen=True)

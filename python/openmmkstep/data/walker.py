@@ -110,9 +110,7 @@ class Walker:
         if not isinstance(bias, UmbrellaWindows):
             return
         target, here = bias.centres[self.plan.window], self._cv(self.driver.positions())
-        delta = target - here
-        if bias.cv.isPeriodic:
-            delta = float(np.arctan2(np.sin(delta), np.cos(delta)))
+        delta = bias.cv.difference(target, here)
         for part in np.linspace(0.05, 1.0, 20):
             self.driver.context.setParameter("umbrellaCentre", here + part * delta)
             self.driver.integrator.step(max(1, self.plan.equilibration // 20))

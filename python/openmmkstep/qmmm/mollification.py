@@ -10,6 +10,9 @@ import openmm
 from openmm import app, unit
 
 from .._units import KELVIN, NANOMETER, RADIAN, strip
+from ..contract import readContract
+from ..covalent import findReactivePairs
+from ..forces import KStepModelForce, cast
 from ._geometry import minimum_image
 from ._parts import find_corrector
 from .box import box_vectors
@@ -53,6 +56,10 @@ def findMollification(
     They need not be exact: another value changes the model's share of the dynamics, never what is sampled by more than
     the difference between model and xTB along the stretch.
 
+    A bond that a reaction makes or breaks has no fixed length: bonds that do so in the training data of the System's model
+    (findReactivePairs()), and those of a hydrogen with several heavy neighbours, are left out. The integrator's check for
+    resonances then says what the hydrogen in question allows.
+
     Parameters
     ----------
     topology : Topology
@@ -88,9 +95,13 @@ def findMollification(
     atoms = {a.index: a for a in topology.atoms() if a.index in region}
     hydrogens = {i for i, a in atoms.items() if a.element is app.element.hydrogen}
     neighbours: dict[int, list[int]] = {i: [] for i in sorted(region)}
+    pairs = {frozenset((b.atom1.index, b.atom2.index)) for b in topology.bonds()}
+    pairs = {p for p in pairs if p <= region}
+    shared = [h for h in hydrogens if sum(h in p and not p <= hydrogens for p in pairs) > 1]
+    changing = _reactive_bonds(system) | {p for p in pairs if p.intersection(shared)}
     for bond in topology.bonds():
         a, b = bond.atom1.index, bond.atom2.index
-        if a in region and b in region:
+        if a in region and b in region and frozenset((a, b)) not in changing:
             neighbours[a].append(b)
             neighbours[b].append(a)
     constraints = {}
@@ -120,6 +131,17 @@ def findMollification(
         return result
     found = zip(angles, mean_angles, widest, strict=True)
     return Mollification(result, [(*atoms, float(mean) * RADIAN) for atoms, mean, wide in found if wide < _STRAIGHT])
+
+
+def _reactive_bonds(system: openmm.System) -> set[frozenset[int]]:
+    """The pairs of particles that are bonded in a part of the training data of the System's models."""
+    found = set()
+    for force in map(cast, system.getForces()):
+        if isinstance(force, KStepModelForce):
+            contract, particles = readContract(force.getModelData()), force.getParticles()
+            pairs = findReactivePairs(contract.species, contract.bonds, contract.distanceRanges)
+            found |= {frozenset(particles[i] for i in p) for p in pairs if max(p) < len(particles)}
+    return found
 
 
 def _spanning_trees(neighbours: dict[int, list[int]], hydrogens: set[int]) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """Checks of a set-up before and after a run, and of a model before it is used."""
 
 from .check import checkModel
-from .coordinate import CoordinateReport, measureAlongCoordinate
+from .coordinate import CoordinateReport, measureAlongCoordinate, runInWindows
 from .drift import DriftPrediction, predictDrift
 from .errors import (
     ErrorReport,
@@ -56,5 +56,6 @@ __all__ = [
     "predictSpeed",
     "predictSteps",
     "prepareCheck",
+    "runInWindows",
     "runOnModel",
 ]

@@ -15,8 +15,9 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from .._units import KELVIN, strip
+from ..data.bias import UmbrellaWindows
 from ..data.frames import Frames
-from .coordinate import measureAlongCoordinate
+from .coordinate import asCoordinate, measureAlongCoordinate, runInWindows
 from .errors import labelGasPhase, measureBaseline, measureFrameErrors, measureGasErrors, measureRunErrors
 from .frequencies import compareFrequencies
 from .report import ModelReport
@@ -69,6 +70,7 @@ def checkModel(
     picoseconds: float | None = None,
     chances: int = 4,
     coordinate: Callable[[np.ndarray], float] | None = None,
+    bias: UmbrellaWindows | None = None,
     parts: Sequence[str] = PARTS,
     quick: bool = False,
     seed: int = 1,
@@ -109,6 +111,9 @@ def checkModel(
         tests before a flip in 'metropolis'
     coordinate : callable, optional
         a collective variable: positions (n, 3) of the model's atoms (nm) -> number; D and acceptance are told along it
+    bias : UmbrellaWindows, optional
+        runs in these windows as well, a quarter of ``picoseconds`` in each; D and acceptance are told along their
+        collective variable, so that they are known where plain runs do not get to, such as at a transition state
     parts : sequence of str
         some of 'data', 'runs' (errors, sampling, stability), 'gas', 'frequencies', 'drift', 'speed'. 'gas' needs 'runs'
     quick : bool
@@ -143,6 +148,10 @@ def checkModel(
     if not kelvin > 0:
         raise ValueError(f"Expected a positive temperature, found {kelvin} K.")
     subject = prepareCheck(system, positions, model, topology, platform, properties)
+    if bias is not None:
+        if not isinstance(bias, UmbrellaWindows):
+            raise ValueError(f"The bias of a check is UmbrellaWindows, found {type(bias).__name__}.")
+        asCoordinate(bias.cv, subject)
     frames = _frames(data, subject)
     effort = _QUICK if quick else _FULL
     length = picoseconds if picoseconds is not None else (1.0 if quick else 20.0)
@@ -190,11 +199,28 @@ def checkModel(
                 advance=lambda share: work.advance(0.2 * share),
             )
         report.sampling = measureSampling(runs, short, kelvin, chances)
-        if coordinate is not None:
-            values = [np.array([coordinate(x) for x in r.positions]) for r in runs]
-            report.coordinate = measureAlongCoordinate(
-                values, [r.D for r in runs], lag=_COORDINATE_LAG, temperature=kelvin
+        if bias is not None:
+            biased = runInWindows(
+                heavy,
+                bias,
+                kelvin,
+                length / 4,
+                effort.equilibration / 4,
+                seed=seed + 2 * starts,
+                advance=lambda share: work.advance(0.3 * share),
             )
+            faults = [r.fault for r in biased if r.fault]
+            if faults:
+                report.notes.append(f"{len(faults)} of {len(biased)} windows ended early: {faults[0]}")
+            tell_along(asCoordinate(bias.cv, subject), biased)
+        elif coordinate is not None:
+            tell_along(coordinate, runs)
+
+    def tell_along(variable, runs):
+        values = [np.array([variable(x) for x in r.positions]) for r in runs]
+        report.coordinate = measureAlongCoordinate(
+            values, [r.D for r in runs], lag=_COORDINATE_LAG, temperature=kelvin
+        )
 
     def gas():
         labels = labelGasPhase(subject, runs, effort.gas_frames)

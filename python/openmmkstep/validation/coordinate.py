@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from openmm import unit
 
 from .._units import GAS_CONSTANT, KELVIN, strip
+from ..data.bias import CollectiveVariable, UmbrellaWindows
+from ..qmmm.box import box_vectors
 from ._statistics import Estimate, jackknife, moments
+from .runs import ModelRun, runOnModel
+from .subject import CheckSubject
 
 
 @dataclass
@@ -98,3 +104,80 @@ def measureAlongCoordinate(
         value, error = jackknife(np.array(sums).reshape(-1, 2), lambda s: s[1] / s[0])
         report.acceptance.append(Estimate(float(value), float(error)))
     return report
+
+
+def runInWindows(
+    subject: CheckSubject,
+    windows: UmbrellaWindows,
+    temperature=300 * unit.kelvin,
+    picoseconds: float = 5.0,
+    equilibration: float = 0.5,
+    seed: int = 1,
+    advance: Callable[[float], None] = lambda share: None,
+    **settings,
+) -> list[ModelRun]:
+    """Run on the model in umbrella windows, one after the other outwards from where the structure is.
+
+    Parameters
+    ----------
+    subject : CheckSubject
+        see its withHydrogenMass()
+    windows : UmbrellaWindows
+    temperature : float or Quantity
+        K
+    picoseconds, equilibration : float
+        of each window; a window begins where that of the nearest centre ended
+    seed : int
+    advance : callable
+        is called with the share of the work done since the last time
+    **settings
+        of runOnModel()
+
+    Returns
+    -------
+    list of ModelRun
+        one for each window; fewer if a fault leaves no structure to go on from
+    """
+    box = box_vectors(subject.system) if subject.system.usesPeriodicBoundaryConditions() else None
+    here = windows.cv.evaluate(subject.starts[0], box)
+    order = sorted(windows.centres, key=lambda c: abs(windows.cv.difference(c, here)))
+    ends, runs = {here: subject.starts[0]}, []
+    for number, centre in enumerate(order):
+        force = windows.makeForce(subject.system.usesPeriodicBoundaryConditions())
+        force.setGlobalParameterDefaultValue(0, centre)
+        system = copy.deepcopy(subject.system)
+        system.addForce(force)
+        nearest = min(ends, key=lambda c: abs(windows.cv.difference(c, centre)))
+        biased = dataclasses.replace(subject, system=system, starts=ends[nearest][None])
+        run = runOnModel(
+            biased,
+            temperature,
+            picoseconds,
+            1,
+            equilibration=equilibration,
+            seed=seed + number,
+            advance=lambda share: advance(share / len(order)),
+            **settings,
+        )[0]
+        runs.append(run)
+        if run.last is not None and not run.fault:
+            ends[centre] = run.last
+    return runs
+
+
+def asCoordinate(cv: CollectiveVariable, subject: CheckSubject) -> Callable[[np.ndarray], float]:
+    """A collective variable of particles of the QM region as a function of the model's atoms.
+
+    Raises
+    ------
+    ValueError
+        If it is one of other particles too.
+    """
+    place = {p: i for i, p in enumerate(subject.region.particles)}
+    outside = sorted(set(cv.particles) - set(place))
+    if outside:
+        raise ValueError(
+            f"D can be told along a collective variable of the QM atoms only; particles {outside} are none of them."
+        )
+    inside = CollectiveVariable(cv.kind, tuple(place[p] for p in cv.particles))
+    return inside.evaluate
