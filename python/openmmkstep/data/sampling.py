@@ -242,7 +242,8 @@ def _open(folder, region: Region, system: openmm.System, damping, seed: int) -> 
     if dataset.region.digest() != region.digest():
         raise ValueError(
             f"The dataset '{folder}' is of another region (other atoms, bonds, charge or method) than this System's "
-            "QM region; use another folder."
+            "QM region; use another folder. If only a reaction has changed the bonds, give the topology that the dataset was "
+            "made with: bonds by distance are those of the start."
         )
     return dataset
 

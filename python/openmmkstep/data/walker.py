@@ -93,27 +93,37 @@ class Walker:
         self.driver.start(self.plan.positions, self.plan.box, self._seed())
         self._good = [self.plan.positions]
         self._start_sweep()
-        try:
-            self.driver.quench(self._seed())
-            self._good = [self.driver.positions()]
-            self._pull()
-            self.driver.integrator.step(self.plan.equilibration)
-            self._good.append(self.driver.positions())
-        except openmm.OpenMMException:
-            if self.plan.model is None:
-                raise
-            self._return()
+        in_window = isinstance(self.plan.bias, UmbrellaWindows)
+        while True:
+            try:
+                self.driver.quench(self._seed())
+                self._good = [self.driver.positions()]
+                if in_window:
+                    self._pull()
+                    # From nowhere else may a walker of this window go on after a fault.
+                    self._good = [self.driver.positions()]
+                self.driver.integrator.step(self.plan.equilibration)
+                self._good.append(self.driver.positions())
+                return
+            except openmm.OpenMMException:
+                if self.plan.model is None:
+                    raise
+                pulled = not in_window or self._is_pulled()
+                self._return()
+                if pulled:
+                    return
 
     def _pull(self) -> None:
         """Bring the collective variable to the centre of the window."""
         bias = self.plan.bias
-        if not isinstance(bias, UmbrellaWindows):
-            return
         target, here = bias.centres[self.plan.window], self._cv(self.driver.positions())
         delta = bias.cv.difference(target, here)
         for part in np.linspace(0.05, 1.0, 20):
             self.driver.context.setParameter("umbrellaCentre", here + part * delta)
             self.driver.integrator.step(max(1, self.plan.equilibration // 20))
+
+    def _is_pulled(self) -> bool:
+        return self.driver.context.getParameter("umbrellaCentre") == self.plan.bias.centres[self.plan.window]
 
     def _cv(self, positions: np.ndarray) -> float:
         return self.plan.bias.cv.evaluate(positions, self.driver.box())
