@@ -48,7 +48,7 @@ class Effort:
     quick: bool = False
 
 
-FULL = Effort(0.8, 3.0, (2000, 4000), 0.5, 4.0, 20.0)
+FULL = Effort(1.0, 4.0, (3000, 6000), 0.5, 8.0, 60.0)
 SHORT = Effort(0.1, 0.1, (60, 60), 0.02, 0.05, 1.0, (300,), (16, 16), True)
 
 

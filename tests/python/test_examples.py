@@ -67,6 +67,25 @@ def test_demo_in_short(tmp_path):
     assert chain["statistics"]["firstAccepted"] > 0.5 * chain["statistics"]["macroSteps"]
 
 
+def test_proton_transfer_in_short(tmp_path):
+    """From xTB to the free energy along a reaction; too short for good numbers."""
+    command = [sys.executable, "examples/02_proton_transfer.py", "--short", "--quiet", "--output", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    numbers = json.loads((tmp_path / "proton_transfer.json").read_text())
+    plain, chain = numbers["plain xTB"], numbers["metropolis"]
+    assert plain["calls_per_ps"] == pytest.approx(1000)
+    # One call for each 64 fs and chance, of which there is one.
+    assert chain["calls_per_ps"] < 40
+    # 18 kJ/mol after a full run; ten samples in a window know it to some 5.
+    assert 5 < plain["barrier"][0] < 40
+    # A model of other atoms, or one that moves in other windows than the plain runs, has its proposals rejected.
+    assert 0.2 < chain["acceptance"] <= 1
+    assert "along" in result.stdout and "is untouched" in result.stdout
+    for name in ("proton_transfer.png", "check/check.html", "improved/training/model.pt"):
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("kind", ["noise", "random walk"])
 def test_error_of_the_drift(kind):
     """The error that the demo states for a drift is the spread of that drift over repetitions, or more."""

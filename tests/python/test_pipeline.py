@@ -186,6 +186,41 @@ def test_bias_file(setup_file, tmp_path, capsys):
     assert "sections [cv] and one of" in capsys.readouterr().err
 
 
+def test_active_learning_in_windows(made, setup_file, tmp_path, capsys):
+    """kstep improve and check with a bias; what improveModel() samples is in the windows."""
+    _, folder = made
+    (tmp_path / "bias.toml").write_text(
+        '[cv]\nkind = "distance"\nparticles = [0, 1]\n[umbrella]\ncentres = [0.09, 0.105]\nspring = 500000\n'
+    )
+    model, bias = folder / "first" / "model.pt", ["--bias", str(tmp_path / "bias.toml"), "--quiet"]
+    text = (
+        setup_file.read_text()
+        .replace('"picoseconds": 0.3', '"picoseconds": 0.1')
+        .replace('"steps": 150', '"steps": 20')
+    )
+    (tmp_path / "water.py").write_text(text)
+    improve = ["improve", str(tmp_path / "water.py"), str(model), str(folder / "data.kstep"), *bias]
+    assert main([*improve, "--folder", str(tmp_path / "i"), "--picoseconds", "0.1", "--cluster", "serial"]) == 0
+    assert "new frames" in capsys.readouterr().out
+    data = Dataset(tmp_path / "i" / "active.kstep")
+    cv, window = data.readColumn("cv"), data.readColumn("window")
+    assert set(window) == {0, 1} and len(data) >= 100
+    x = data.read().positions
+    np.testing.assert_allclose(cv, np.linalg.norm(x[:, 1] - x[:, 0], axis=1), atol=1e-9)
+    # The bond's own spring is as stiff: a mean lies half way between the centre and 0.096 nm.
+    assert cv[window == 1].mean() - cv[window == 0].mean() > 0.003
+    assert (
+        main(["check", str(setup_file), str(model), "--folder", str(tmp_path / "c"), *bias, "--set", "picoseconds=0.8"])
+        == 0
+    )
+    assert "Along the collective variable" in capsys.readouterr().out
+    (tmp_path / "bias.toml").write_text(
+        '[cv]\nkind = "distance"\nparticles = [0, 1]\n[metadynamics]\nminimum = 0.08\nmaximum = 0.12\nwidth = 0.01\n'
+    )
+    assert main(["check", str(setup_file), str(model), "--folder", str(tmp_path / "c"), *bias]) == 1
+    assert "UmbrellaWindows, found Metadynamics" in capsys.readouterr().err
+
+
 def test_model_in_the_system(made, setup_file):
     result, _ = made
     system = readSetup(setup_file).create(result.path)

@@ -49,9 +49,7 @@ def noisy(structures, seed=1) -> np.ndarray:
 
 
 def contract_of(structures, bonds=EDUCT, **fields) -> ModelContract:
-    return ModelContract(
-        species=SPECIES, bonds=bonds, distanceRanges=findDistanceRanges(noisy(structures)), **fields
-    )
+    return ModelContract(species=SPECIES, bonds=bonds, distanceRanges=findDistanceRanges(noisy(structures)), **fields)
 
 
 WITH_REACTION, WITHOUT = contract_of([X, MIDDLE, BEYOND]), contract_of([X, X])

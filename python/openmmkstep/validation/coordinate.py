@@ -101,6 +101,9 @@ def measureAlongCoordinate(
                 for part in np.array_split(np.flatnonzero(begins), 5):
                     if len(part):
                         sums.append([start[part].sum(), both[part].sum()])
+        if not sums:  # runs shorter than a macro-step
+            report.acceptance.append(Estimate(np.nan, np.nan))
+            continue
         value, error = jackknife(np.array(sums).reshape(-1, 2), lambda s: s[1] / s[0])
         report.acceptance.append(Estimate(float(value), float(error)))
     return report
