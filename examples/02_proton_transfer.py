@@ -152,6 +152,7 @@ def plot(path: Path, profiles: dict[str, FreeEnergyProfile], report: ModelReport
     for (name, profile), colour in zip(profiles.items(), ("black", "tab:red"), strict=True):
         left.errorbar(profile.values, profile.energies, profile.errors, color=colour, capsize=2, label=name)
     left.set(xlabel="d(O1-H) - d(O2-H), nm", ylabel="free energy, kJ/mol")
+    left.locator_params(axis="x", nbins=5)
     left.legend()
     along = report.coordinate
     middles = 0.5 * (along.edges[1:] + along.edges[:-1])

@@ -13,7 +13,8 @@ import openmm
 from openmm import unit
 
 from ._units import NANOMETER
-from .data import sampleFrames
+from .data import UmbrellaWindows, sampleFrames
+from .data.bias import Bias
 from .data.dataset import write_atomically
 from .data.driver import TIME_STEP
 from .improve import ACTIVE, Improvement, improveModel
@@ -69,6 +70,7 @@ def makeModel(
     *,
     minutes: float = 40,
     rounds: int = 2,
+    bias: Bias | None = None,
     seed: int = 1,
     cluster=None,
     workers: int | None = None,
@@ -91,6 +93,8 @@ def makeModel(
         time for sampling and training on this machine; the check comes on top
     rounds : int
         of active learning, at least one
+    bias : UmbrellaWindows or Metadynamics, optional
+        of all walkers, as of sampleFrames(), for the model of a reaction; with windows D is told along their variable
     seed : int
     cluster : None, str or Client
         where walkers run, as of sampleFrames()
@@ -111,11 +115,16 @@ def makeModel(
         raise ValueError(f"Expected a positive number of minutes and rounds, found {minutes} and {rounds}.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    record = _Record(folder / RECORD, {"minutes": minutes, "rounds": rounds, "seed": seed})
+    settings = {"minutes": minutes, "rounds": rounds, "seed": seed}
+    record = _Record(folder / RECORD, settings | ({} if bias is None else {"bias": repr(bias)}))
     system = setup.create(None)
     positions = record.keep("relaxed", folder / "relaxed.npy", lambda: relax(system, setup, seed))
-    lengths = record.value("picoseconds", lambda: _lengths(system, positions, setup, minutes, rounds, workers))
-    common = {"cluster": cluster, "progress": progress, "walkers": _WALKERS}
+    walkers, check = _WALKERS, {}
+    if isinstance(bias, UmbrellaWindows):
+        # Two in each window, so that a model does not lack a window that is held out.
+        walkers, check = 2 * len(bias.centres), {"bias": bias}
+    lengths = record.value("picoseconds", lambda: _lengths(system, positions, setup, minutes, rounds, workers, walkers))
+    common = {"cluster": cluster, "progress": progress, "walkers": walkers, "bias": bias}
     sample = common | setup.options.get("sample", {})
     train = {"seed": seed, "progress": progress} | setup.options.get("train", {})
 
@@ -162,7 +171,7 @@ def makeModel(
             path,
             topology=setup.topology,
             folder=folder / CHECK,
-            **{"seed": seed, "progress": progress} | setup.options.get("check", {}),
+            **{"seed": seed, "progress": progress} | check | setup.options.get("check", {}),
         )
     return MadeModel(path, first, improvements, report, record.minutes())
 
@@ -182,10 +191,12 @@ def relax(system: openmm.System, setup: QMMMSetup, seed: int) -> np.ndarray:
     return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(NANOMETER)
 
 
-def _lengths(system, positions, setup: QMMMSetup, minutes: float, rounds: int, workers: int | None) -> dict[str, float]:
+def _lengths(
+    system, positions, setup: QMMMSetup, minutes: float, rounds: int, workers: int | None, walkers: int
+) -> dict[str, float]:
     """Picoseconds of each walker in both samplings, from what an xTB call and an MM step cost."""
     workers = workers or len(os.sched_getaffinity(0))
-    seconds = {name: 60 * minutes * _SHARES[name] * workers / _WALKERS for name in ("sample", "active")}
+    seconds = {name: 60 * minutes * _SHARES[name] * workers / walkers for name in ("sample", "active")}
     seconds["active"] /= rounds
     whole = _seconds_per_step(system, positions, setup, 0xFFFFFFFF)
     rest = _seconds_per_step(system, positions, setup, 0xFFFFFFFF & ~(1 << CORRECTOR_GROUP))

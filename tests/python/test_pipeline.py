@@ -10,7 +10,7 @@ from openmm import app
 
 from openmmkstep import FrameKeeper, KStepIntegrator, KStepModelForce, cast, readContract
 from openmmkstep.cli import main
-from openmmkstep.data import Dataset, MergedDataset
+from openmmkstep.data import CollectiveVariable, Dataset, MergedDataset, UmbrellaWindows
 from openmmkstep.improve import improveModel
 from openmmkstep.pipeline import makeModel
 from openmmkstep.qmmm import readSetup
@@ -219,6 +219,37 @@ def test_active_learning_in_windows(made, setup_file, tmp_path, capsys):
     )
     assert main(["check", str(setup_file), str(model), "--folder", str(tmp_path / "c"), *bias]) == 1
     assert "UmbrellaWindows, found Metadynamics" in capsys.readouterr().err
+
+
+def test_a_model_in_windows_from_nothing(setup_file, tmp_path):
+    text = setup_file.read_text()
+    for old, new in (
+        ('0.3, "interval"', '0.1, "interval"'),
+        ('"steps": 150', '"steps": 20'),
+        ('"walkers": 4, ', ""),
+        ('0.3, "starts"', '0.8, "starts"'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "water.py").write_text(text)
+    bias = UmbrellaWindows(CollectiveVariable("distance", (0, 1)), (0.09, 0.105), 5e5)
+    made = makeModel(
+        readSetup(tmp_path / "water.py"),
+        tmp_path / "m",
+        minutes=1,
+        rounds=1,
+        bias=bias,
+        cluster="serial",
+        progress=False,
+    )
+    for name in ("data.kstep", "improved-1/active.kstep"):
+        data = Dataset(tmp_path / "m" / name)
+        # Each window has a walker at each temperature.
+        pairs = set(zip(data.readColumn("window"), data.read().temperatures, strict=True))
+        assert pairs == {(w, t) for w in (0, 1) for t in (300, 500)}
+    assert made.report.coordinate is not None
+    with pytest.raises(ValueError, match="was made with"):
+        makeModel(readSetup(tmp_path / "water.py"), tmp_path / "m", minutes=1, rounds=1, cluster="serial")
 
 
 def test_model_in_the_system(made, setup_file):

@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--minutes", type=float, default=40, help="for sampling and training (default: 40)")
     command.add_argument("--rounds", type=int, help="of active learning (default: 2)")
+    command.add_argument("--bias", type=Path, help=BIAS)
     command.add_argument(
         "--cluster", help="'serial', or the address of a dask scheduler (default: this machine's cores)"
     )
@@ -132,10 +133,13 @@ def _call(function, *arguments, **settings):
 
 
 def _model(options) -> str:
+    from ..data import readBias
     from ..pipeline import makeModel
     from ..qmmm import readSetup
 
     settings = _settings(options, "minutes", "rounds", "cluster")
+    if options.bias is not None:
+        settings["bias"] = readBias(options.bias)
     return str(_call(makeModel, readSetup(options.setup), options.folder, **settings))
 
 
