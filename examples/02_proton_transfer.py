@@ -216,6 +216,8 @@ def main() -> None:
     effort, folder, progress = SHORT if options.short else FULL, options.output, not options.quiet
     folder.mkdir(parents=True, exist_ok=True)
     setup, bias = readSetup(HERE / "malonaldehyde.py"), readBias(HERE / "bias.toml")
+    if options.short:
+        bias = dataclasses.replace(bias, centres=(-0.09, -0.06, -0.03, 0.0, 0.03, 0.06, 0.09))
 
     begin = time.perf_counter()
     model, improvement = make_model(setup, bias, effort, folder, progress)
@@ -226,7 +228,7 @@ def main() -> None:
         model,
         topology=setup.topology,
         bias=bias,
-        folder=folder / "check",
+        folder=None if effort.quick else folder / "check",
         parts=("runs",) if effort.quick else ("runs", "gas"),
         starts=1 if effort.quick else 2,
         picoseconds=0.4 if effort.quick else 8.0,
@@ -239,7 +241,7 @@ def main() -> None:
         "plain xTB": sample_windows(setup, bias, structures, effort, None),
         "metropolis": sample_windows(setup, bias, structures, effort, model),
     }
-    edges = 4 if effort.quick else EDGES
+    edges = 5 if effort.quick else EDGES
     profiles = {
         name: umbrellaProfile(run.series, bias, edges, TEMPERATURE, 2 if effort.quick else 10)
         for name, run in runs.items()

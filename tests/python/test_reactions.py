@@ -174,10 +174,13 @@ def test_windows_of_a_check(tmp_path):
     bias = UmbrellaWindows(cv, (0.0, -0.1, -0.05), 4e5)
     system = malonaldehyde.create(None)
     subject = prepareCheck(system, X, path, malonaldehyde.topology)
-    runs = runInWindows(subject, bias, picoseconds=0.32, equilibration=0.2)
+    runs = runInWindows(subject, bias, picoseconds=0.6, equilibration=0.02)
     means = [np.mean([cv.evaluate(x) for x in r.positions]) for r in runs]
     # From -0.075 nm outwards. The spread of the free variable is 0.0025 nm; the springs of the model pull at it.
     assert np.allclose(means, [-0.1, -0.05, 0.0], atol=0.012) or np.allclose(means, [-0.05, -0.1, 0.0], atol=0.012)
+    # Nothing holds the molecule in space: where it begins tells which run it goes on from.
+    begins, neighbour = runs[2].positions[0].mean(0), runs[[abs(m + 0.05) < 0.02 for m in means].index(True)]
+    assert np.linalg.norm(begins - neighbour.last.mean(0)) < 0.02 < np.linalg.norm(begins - X.mean(0))
     report = checkModel(
         system, X, path, topology=malonaldehyde.topology, bias=bias, parts=("runs",), quick=True, starts=1,
         picoseconds=1.6, progress=False,
