@@ -218,9 +218,7 @@ def checkModel(
 
     def tell_along(variable, runs):
         values = [np.array([variable(x) for x in r.positions]) for r in runs]
-        report.coordinate = measureAlongCoordinate(
-            values, [r.D for r in runs], lag=_COORDINATE_LAG, temperature=kelvin
-        )
+        report.coordinate = measureAlongCoordinate(values, [r.D for r in runs], lag=_COORDINATE_LAG, temperature=kelvin)
 
     def gas():
         labels = labelGasPhase(subject, runs, effort.gas_frames)
