@@ -2,7 +2,7 @@
 
 Samples umbrella windows by xTB, trains a model, samples the windows again on the model (active learning) and trains
 further, checks the model along the reaction; then umbrella sampling by plain xTB and by 'metropolis' on the model, with
-error bars. Prints and plots both profiles. Some five minutes on one core.
+error bars. Prints and plots both profiles. Six to ten minutes on one core.
 """
 
 from __future__ import annotations
