@@ -152,7 +152,8 @@ def plot(path: Path, profiles: dict[str, FreeEnergyProfile], report: ModelReport
     for (name, profile), colour in zip(profiles.items(), ("black", "tab:red"), strict=True):
         left.errorbar(profile.values, profile.energies, profile.errors, color=colour, capsize=2, label=name)
     left.set(xlabel="d(O1-H) - d(O2-H), nm", ylabel="free energy, kJ/mol")
-    left.locator_params(axis="x", nbins=5)
+    for axes in (left, right):
+        axes.locator_params(axis="x", nbins=5)
     left.legend()
     along = report.coordinate
     middles = 0.5 * (along.edges[1:] + along.edges[:-1])
@@ -175,13 +176,20 @@ def compare(profiles: dict[str, FreeEnergyProfile], runs: dict[str, Run]) -> tup
     for name, profile in profiles.items():
         height, error = profile.barrier(-TRANSITION, TRANSITION)
         run = runs[name]
+        left, right = (
+            np.nanargmin(np.where(side, profile.energies, np.nan)) for side in (profile.values < 0, profile.values > 0)
+        )
+        tilt = profile.energies[right] - profile.energies[left]
+        tilt_error = float(np.hypot(profile.errors[left], profile.errors[right]))
         accepted = "" if run.acceptance is None else f", first tests accepted {run.acceptance:.3f}"
         lines.append(
-            f"{name:12s} barrier {height:5.2f} +- {error:.2f} kJ/mol; {run.seconds_per_ps:.3f} s of CPU and "
+            f"{name:12s} barrier {height:5.2f} +- {error:.2f} kJ/mol; product less educt {tilt:.2f} +- "
+            f"{tilt_error:.2f} (0 by symmetry); {run.seconds_per_ps:.3f} s of CPU and "
             f"{run.calls_per_ps:.0f} xTB calls a ps{accepted}"
         )
         numbers[name] = {
             "barrier": [height, error],
+            "product_less_educt": [float(tilt), tilt_error],
             "energies": profile.energies.tolist(),
             "errors": profile.errors.tolist(),
             "picoseconds": sum(map(len, run.series)) * (STEP * K if run.acceptance else XTB_STEP * XTB_STRIDE),
@@ -191,7 +199,7 @@ def compare(profiles: dict[str, FreeEnergyProfile], runs: dict[str, Run]) -> tup
         }
     one, other = profiles.values()
     difference = other.energies - one.energies
-    difference -= np.nanmean(difference)
+    difference -= difference[np.nanargmin(one.energies)]
     errors = np.hypot(one.errors, other.errors)
     known = np.isfinite(difference) & (errors > 0)
     numbers["largest_difference"] = float(np.abs(difference[known]).max())
