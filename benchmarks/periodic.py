@@ -272,7 +272,9 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help="mm, qmmm, schemes (default: all three, one after the other)")
     parser.add_argument("--picoseconds", type=float, default=300.0, help="length of each run under pressure")
     parser.add_argument("--minutes", type=float, default=np.inf, help="end a run under pressure after this time")
-    parser.add_argument("--plain", type=float, default=5.0, help="length (ps) of the run by plain xTB; the others run longer")
+    parser.add_argument(
+        "--plain", type=float, default=5.0, help="length (ps) of the run by plain xTB; the others run longer"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args()
