@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--picoseconds", type=float, default=5.0)
     parser.add_argument("--equilibration", type=float, default=1.0, help="length of the Langevin run (ps)")
     parser.add_argument("--starts", type=int, default=1)
-    parser.add_argument("--accuracy", type=float, default=0.2, help="of xTB (default: that of XtbForce, 0.2)")
+    parser.add_argument("--accuracy", type=float, default=0.05, help="of xTB (default: that of XtbForce, 0.05)")
     # At 1e-4 what PME leaves out at the cutoff makes the energy wander by 0.3 kJ/mol, in MM as in QM/MM.
     parser.add_argument("--ewald", type=float, default=1e-6, help="error tolerance of the direct part of PME")
     parser.add_argument("--spacing", type=float, default=0.06, help="of the grid of PME (nm)")

@@ -10,7 +10,7 @@ using namespace std;
 
 XtbForce::XtbForce(const string& method, const vector<int>& particles, const vector<int>& atomicNumbers, int charge, int multiplicity) :
         QMRegionForce(particles), method(method), atomicNumbers(atomicNumbers), charge(charge), multiplicity(multiplicity),
-        maxIterations(250), numThreads(1), accuracy(0.2), electronicTemperature(300) {
+        maxIterations(250), numThreads(1), accuracy(0.05), electronicTemperature(300) {
     if (method != "GFN1-xTB" && method != "GFN2-xTB" && method != "GFN-FF")
         throw OpenMMException("XtbForce: expected the method 'GFN1-xTB', 'GFN2-xTB' or 'GFN-FF', found '"+method+"'.");
     if (particles.size() != atomicNumbers.size())

@@ -119,7 +119,11 @@ class XtbForce(QMRegionForce):
         return _c.XtbForce_getAccuracy(self)
 
     def setAccuracy(self, accuracy: float) -> None:
-        """Set the accuracy of the SCF. The default, 0.2, conserves energy in dynamics; libxtb's own 1.0 drifts."""
+        """Set the accuracy of the SCF: a factor on libxtb's thresholds, whose own default is 1; here it is 0.05.
+
+        What is left of the SCF drifts downhill in NVE: a guest of 30 atoms in water lost 0.043 kJ/mol/ps at 0.2, 0.011 at
+        0.05 and 0.003 at 0.01. 0.05 costs 6 % more than 0.2, and 0.01 12 %.
+        """
         _c.XtbForce_setAccuracy(self, accuracy)
 
     def getElectronicTemperature(self) -> unit.Quantity:

@@ -175,6 +175,10 @@ def test_stability(models):
     report = measureStability(subject, runs)
     assert len(report.faults) == 2 and "run 1, 0" in report.faults[0] and "of 1 ps: " in report.faults[0]
     assert judge(stability=report)[0].startswith("Not fit: 2 of 2 runs on the model broke down (run 1")
+    quiet = DriftPrediction(1e-6 * np.random.default_rng(3).normal(size=(64, 500)), 0.002, 300.0)
+    steps = StepReport([tabulate(quiet, "deep")], 0, 3)
+    assert judge(steps=steps)[0].startswith("Fit for deeply mollified impulse")
+    assert judge(steps=steps, stability=report)[-1].startswith("Only with error recovery fit for deeply mollified")
 
 
 def test_frames(models):

@@ -97,6 +97,24 @@ except ImportError as e:
     assert re.search(r"message: k-step models need torch, .*torch is hidden.*pip install torch==2", result.stdout)
 
 
+@pytest.mark.parametrize("missing, module", [("torch", "training"), ("pydantic", "qmmm"), ("h5py", "data")])
+def test_packages_for_training_missing(missing, module, tmp_path):
+    """The command says what to install; the package itself imports without them."""
+    (tmp_path / "setup.toml").write_text("[system]")
+    commands = {
+        "training": f"['train', '{tmp_path}']",
+        "qmmm": f"['sample', '{tmp_path}/setup.toml']",
+        "data": f"['train', '{tmp_path}']",
+    }
+    block = BLOCK_TORCH.replace("torch", missing)
+    code = (
+        f"import openmmkstep.data, openmmkstep.qmmm\nfrom openmmkstep.cli import main\nprint(main({commands[module]}))"
+    )
+    result = run_python(block + code)
+    assert result.stdout.strip() == "1"
+    assert re.search(rf"kstep \w+: .*{missing}.*pip install", result.stderr), result.stderr
+
+
 def test_import_does_not_import_torch_or_xtb():
     result = run_python("import sys, openmmkstep\nprint('torch' in sys.modules, 'xtb' in sys.modules)")
     assert result.stdout == "False False\n", result.stderr

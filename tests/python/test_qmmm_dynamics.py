@@ -182,7 +182,7 @@ def test_scf_failure_is_a_rejection(droplet, models):
     # After an odd number of flips: velocities are reversed.
     v = context.getState(getVelocities=True).getVelocities(asNumpy=True)._value
     np.testing.assert_allclose(v, -droplet.velocities, atol=1e-4)
-    # The failures left no trace in xTB: warm against cold start at accuracy 0.2.
+    # The failures left no trace in xTB: warm against cold start at accuracy 0.05.
     assert energy_of(context, {1}) == pytest.approx(before, abs=1e-4)
     # In 'impulse' the macro-step is undone and made in two halves.
     impulse = KStepIntegrator(dt, k)

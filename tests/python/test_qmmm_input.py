@@ -157,9 +157,9 @@ def make(model):
     [
         (
             "wrong_species",
-            r"Expected a model for the elements \[8, 1, 1\] of qmAtoms and link hydrogens, in this order, found one for \[1, 8, 1\]",
+            r"does not fit the QM atoms: Expected a model for the elements \[8, 1, 1\], in this order, found one for \[1, 8, 1\]",
         ),
-        ("other_count", r"elements \[8, 1, 1\] .* found one for \[8, 1\]"),
+        ("other_count", r"elements \[8, 1, 1\], .* found one for \[8, 1\]"),
         ("charged", "charge 0 and multiplicity 1, found one for 1 and 2"),
         ("triplet", "charge 0 and multiplicity 1, found one for 0 and 3"),
         ("helium_phi", "hardness element"),

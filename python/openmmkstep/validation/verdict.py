@@ -31,7 +31,7 @@ def judge(
     """Sentences that say what a model is fit for, and what it is not fit for and why; parts that are None are passed over."""
     return [
         *_stability(stability),
-        *_steps(steps),
+        *_steps(steps, stability),
         *_metropolis(sampling),
         *_reweight(sampling),
         *_errors(errors, gas, baseline),
@@ -68,16 +68,19 @@ def _stability(report: StabilityReport | None) -> list[str]:
     return told
 
 
-def _steps(report: StepReport | None) -> list[str]:
+def _steps(report: StepReport | None, stability: StabilityReport | None) -> list[str]:
     if report is None:
         return []
+    # A run of 'impulse' comes where the model breaks down too, and its error recovery makes such macro-steps by xTB alone.
+    broken = stability is not None and bool(stability.faults or stability.failures)
+    fit = "Only with error recovery fit" if broken else "Fit"
     mass = f" ({report.hydrogenMass:g} u)" if report.hydrogenMass is not None else " (masses as they are)"
     told = []
     for row in report.rows:
         name = _SCHEMES[row.kind]
         if row.largest > 0:
             told.append(
-                f"Fit for {name} up to h = {1e3 * row.largest:g} fs{mass}: predicted drift "
+                f"{fit} for {name} up to h = {1e3 * row.largest:g} fs{mass}: predicted drift "
                 f"{row.at(row.largest).text(2)} kJ/mol/ps, limit {report.tolerance:g}."
             )
         else:
