@@ -25,7 +25,7 @@ from .samples import Samples, drop_bad, groups, split
 from .trainer import Trainer
 
 MODEL, CHECKPOINT, REPORT, PLOT = "model.pt", "checkpoint.pt", "training.json", "learning_curve.png"
-_CHECKPOINT_VERSION = 1
+_CHECKPOINT_VERSION = 2
 _SCALE_FRAMES = 2000
 # Of 0.003 and 0.006 the larger is ahead in short trainings (600 steps: force RMSE 42 instead of 50 kJ/mol/nm), and behind
 # in long ones (1,400 of 20,000 steps: 32 instead of 27), where its noise is too large (alanine dipeptide).
@@ -272,7 +272,7 @@ def _load_start(model, descriptors, path) -> float:
     else:
         saved = dict(torch.jit.load(str(path)).named_buffers())
         saved = {name.removeprefix("inner."): value for name, value in saved.items()}
-        missing = {"half_matrix", "linear", "w1", "scale", "shift", "offset", "index"} - set(saved)
+        missing = {"half_matrix", "linear", "w1", "scale", "shift", "offset", "index", "repulsion"} - set(saved)
         if missing:
             raise ValueError(f"{path} is not a model that trainModel() made; it has no {sorted(missing)}.")
         values = {name: saved[name] for name in names if name != "matrix"} | {"matrix": saved["half_matrix"]}
