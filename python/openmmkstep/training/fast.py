@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .repulsion import Repulsion
+
 
 class FastModel(nn.Module):
     """Positions (n, 3) in nm and phi (n) in kJ/mol/e to energy, forces at fixed phi, and charges dE/dphi.
@@ -25,6 +27,7 @@ class FastModel(nn.Module):
             w1, matrix, linear = model.effective()
         sign = torch.ones(layout.n_features, dtype=torch.float64)
         sign[: layout.n_pairs] = -1
+        repulsion = Repulsion(layout)
         buffers = {
             "vectors": descriptors.vectors.double(),
             "back": -descriptors.back.double(),
@@ -42,10 +45,13 @@ class FastModel(nn.Module):
             "b2": model.b2,
             "w3": model.w3,
             "w3_flat": model.w3.flatten(),
+            "repulsion": repulsion.strengths,
+            "far": repulsion.far,
             "offset": torch.tensor(offset, dtype=torch.float64),
         }
         for name, value in buffers.items():
             self.register_buffer(name, value.detach().clone())
+        self.repels = bool(repulsion.pairs)
         self.nets, self.width = model.index.shape
         self.n_pairs, self.n_triples = layout.n_pairs, layout.n_triples
         self.sizes = list(descriptors.sizes)
@@ -75,7 +81,18 @@ class FastModel(nn.Module):
         g_pair = pair * (g[: self.n_pairs] * inverse.pow(3))
         g_triple = crosses.view(3, 3, self.n_triples) * g[self.n_pairs : self.first_phi]
         g_d = torch.cat([g_pair, g_triple.view(3, 3 * self.n_triples)], 1)
-        return energy, g_d.mm(self.back).t().contiguous(), g[self.first_phi :]
+        forces = g_d.mm(self.back).t().contiguous()
+        if self.repels:
+            squared = (positions * positions).sum(1)
+            inverse = torch.addmm(self.far + squared, positions, positions.t(), alpha=-2.0)
+            inverse = inverse.add_(squared[:, None]).reciprocal_()
+            # pow(6) takes longer than all the rest of this.
+            cube = inverse * inverse * inverse
+            repulsion = cube.mul_(cube).mul_(self.repulsion)
+            energy = energy + 0.5 * repulsion.sum()
+            push = inverse.mul_(repulsion)
+            forces.addcmul_(push.sum(1, keepdim=True), positions, value=12.0).addmm_(push, positions, alpha=-12.0)
+        return energy, forces, g[self.first_phi :]
 
 
 class GasModel(nn.Module):

@@ -2,10 +2,13 @@
 
 Descriptors are, in this order: 1/r of pairs of atoms, triple products of bond vectors (the sine of a torsion, the volume
 of an out-of-plane bend), and the MM potential phi at each atom if the model sees it. Pairs come in the order of falling
-bond distance, so that the quadratic part, which has the bonded ones, is one slice to the end.
+bond distance, so that the quadratic part, which has the bonded ones, is one slice to the end. Large molecules have no descriptor for the distant
+pairs of a hydrogen on carbon; those repel each other in a fixed way (repulsion.py).
 """
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 
@@ -49,6 +52,8 @@ class Layout:
         self.carriers = polar | set(self.heavy)
         self.polar = polar | {a for a in self.heavy if self.species[a] in _ELECTRONEGATIVE}
         self.pairs = [(i, j) for i in range(self.n_atoms) for j in range(i + 1, self.n_atoms) if self._described(i, j)]
+        described = set(self.pairs)
+        self.undescribed = [p for p in itertools.combinations(range(self.n_atoms), 2) if p not in described]
         self.pairs.sort(key=lambda pair: -self.steps[pair])
         self.pair_steps = [int(self.steps[pair]) for pair in self.pairs]
         self.triples, triple_atoms = self._triples()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..data import Frames
+from .repulsion import Repulsion
 
 LARGEST_FORCE = 2e4  # kJ/mol/nm; beyond, atoms overlap and the label teaches nothing
 
@@ -73,15 +74,19 @@ class Samples:
 
     @classmethod
     def make(cls, frames: Frames, descriptors, offset: float) -> Samples:
-        """Convert frames; those of higher temperature than the lowest one weigh less, by the square of the ratio."""
+        """Convert frames, without the fixed repulsion.
+
+        Those of higher temperature than the lowest one weigh less, by the square of the ratio.
+        """
 
         def tensor(array):
             return torch.from_numpy(np.ascontiguousarray(array)).to(descriptors.dtype)
 
+        energies, forces = (v.numpy() for v in Repulsion(descriptors.layout)(frames.positions))
         return cls(
             descriptors.centred(frames.positions),
-            tensor(frames.energies - offset),
-            tensor(frames.forces.transpose(0, 2, 1)),
+            tensor(frames.energies - energies - offset),
+            tensor((frames.forces - forces).transpose(0, 2, 1)),
             tensor(frames.charges),
             tensor(frames.potentials),
             tensor(frames.potentialGradients.transpose(0, 2, 1)),
