@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from build import gas_phase
+from structures import gas_phase
+
 from openmmkstep import KStepModelForce
 
 topology, positions, _ = gas_phase("decane")

@@ -6,7 +6,8 @@ from pathlib import Path
 from openmm import app
 
 sys.path.insert(0, str(Path(__file__).parent))
-from build import droplet
+from structures import droplet
+
 from openmmkstep import createQMMMSystem
 
 RESIDUES = {"NGLY": 9, "CGLY": 8}

@@ -6,7 +6,8 @@ from pathlib import Path
 from openmm import app
 
 sys.path.insert(0, str(Path(__file__).parent))
-from build import HERE, droplet
+from structures import HERE, droplet
+
 from openmmkstep import createQMMMSystem
 
 _force_field = app.ForceField("amber14/tip3p.xml", str(HERE / "ethanol.xml"))
