@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_PYRAMIDAL = frozenset({15, 16, 33, 34})  # P, S, As, Se: three neighbours and no inversion
+PYRAMIDAL = frozenset({15, 16, 33, 34, 51, 52})
+"""Elements whose pyramids of three neighbours do not invert in any simulation: P, S, As, Se, Sb, Te."""
 _SMALLEST_VOLUME = 0.2  # of three unit vectors; 0.77 for a tetrahedron, 0 in a plane
 _SMALLEST_COSINE = 0.5  # of the torsion; a bond that rotates freely passes through 0
 _PLANAR = frozenset({6, 7})
@@ -19,17 +20,17 @@ _PLANAR = frozenset({6, 7})
 
 def neighbourLists(numAtoms: int, bonds: Sequence[tuple[int, int]]) -> list[list[int]]:
     """The indices, sorted, of the atoms bonded to each atom."""
-    neighbours: list[list[int]] = [[] for _ in range(numAtoms)]
+    neighbours: list[set[int]] = [set() for _ in range(numAtoms)]
     for a, b in bonds:
-        neighbours[a].append(b)
-        neighbours[b].append(a)
+        neighbours[a].add(b)
+        neighbours[b].add(a)
     return [sorted(n) for n in neighbours]
 
 
 def findHandedness(species: Sequence[int], bonds: Sequence[tuple[int, int]], positions) -> list[tuple[int, ...]]:
     """Find the centres around which the labels of the neighbours have one handedness in all frames.
 
-    Centres are atoms with four neighbours, and P, S, As and Se with three; amines invert and are left out.
+    Centres are atoms with four neighbours, and PYRAMIDAL ones with three; amines invert and are left out.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def findHandedness(species: Sequence[int], bonds: Sequence[tuple[int, int]], pos
     x = _frames(positions, len(species))
     marks = []
     for centre, ends in enumerate(neighbourLists(len(species), bonds)):
-        if len(ends) == 4 or (len(ends) == 3 and species[centre] in _PYRAMIDAL):
+        if len(ends) == 4 or (len(ends) == 3 and species[centre] in PYRAMIDAL):
             _add_if_constant(marks, (centre, *ends[:3]), volumes(x, (centre, *ends[:3])), _SMALLEST_VOLUME)
     return marks
 

@@ -25,10 +25,8 @@ def test_distances_and_molecules():
     assert graph.molecules(6, WATERS[1]) == [(0, 1, 2), (3, 4, 5)]
 
 
-def test_rings_and_rotatable_bonds():
+def test_rings():
     assert graph.rings(15, TOLUENE[1]) == [(0, 1, 2, 3, 4, 5)]
-    assert graph.rotatable_bonds(*TOLUENE) == [(0, 11)]
-    assert graph.rotatable_bonds(*ETHANOL) == [(0, 1), (1, 2)]
     # Naphthalene's carbons: two rings that share the bond (0, 5).
     naphthalene = [(i, (i + 1) % 6) for i in range(6)] + [(5, 6), (6, 7), (7, 8), (8, 9), (9, 0)]
     assert [len(ring) for ring in graph.rings(10, naphthalene)] == [6, 6]
@@ -84,19 +82,3 @@ def test_orders_of_factors_reach_the_same_pairs():
 def test_random_permutations_reach_all_orders():
     drawn = graph.random_permutations(*WATERS, 300, np.random.default_rng(1))
     assert len({tuple(o) for o in drawn}) == 8
-
-
-def test_handedness():
-    centres = graph.stereo_centres(*ETHANOL)
-    assert centres == [(0, (1, 3, 4)), (1, (0, 2, 6))]
-    x = np.random.default_rng(3).normal(size=(4, 9, 3))
-    signs = graph.handedness(x, centres)
-    assert signs.shape == (4, 2) and set(np.unique(signs)) <= {-1, 1}
-    mirrored = x * [1, 1, -1]
-    np.testing.assert_array_equal(graph.handedness(mirrored, centres), -signs)
-    # Exchange of the three labels' last two: the other hand. A turned methyl of tetrahedral shape keeps it.
-    tetrahedron = np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=float)
-    centre = graph.stereo_centres([6, 6, 1, 1, 1], [(0, i) for i in range(1, 5)])
-    signs = [graph.handedness(tetrahedron[o], centre)[0] for o in ([0, 1, 2, 3, 4], [0, 1, 3, 4, 2], [0, 1, 3, 2, 4])]
-    assert signs[0] == signs[1] == -signs[2]
-    assert graph.stereo_centres(*WATERS) == []

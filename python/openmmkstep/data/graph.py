@@ -1,10 +1,8 @@
-"""The molecular graph of a region: rings, torsions, equivalent atoms, and labels that dynamics cannot exchange.
+"""The molecular graph of a region: rings, equivalent atoms and the orders that dynamics gives them.
 
-Everything follows from the atomic numbers and the bonds. Equivalent atoms matter twice: a model is trained on all their
-orders, and a model that meets a system may have to be renumbered. Two kinds of labels exist. Those that dynamics does
-exchange (the hydrogens of a water, an ammonia, an amine; the turns of a methyl) may come in any order. Those that it does
-not (the two hydrogens of a CH2, the sense in which a methyl is numbered, a chiral centre) have a handedness, which a
-model learnt from its training data.
+Everything follows from the atomic numbers and the bonds. A model is trained on all orders of atoms that dynamics exchanges:
+the hydrogens of a water, an ammonia, an amine; the turns of a methyl. Labels that it does not exchange have a handedness, see
+openmmkstep.handedness.
 """
 
 from __future__ import annotations
@@ -14,13 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..handedness import PYRAMIDAL, neighbourLists
+
 UNCONNECTED = 99
 """Bond distance of atoms of different molecules."""
 _HYDROGEN = 1
-# Tetrahedral centres whose sense cannot change without breaking a bond: boron, carbon and their groups.
-_TETRAHEDRAL = (5, 6, 7, 14, 15, 16, 32, 33, 34)
-# Pyramids of three neighbours that invert too slowly for any simulation.
-_PYRAMIDAL = (15, 16, 33, 34, 51, 52)
 _EXHAUSTIVE = 4  # identical molecules in a region up to which all their orders are listed, not only exchanges
 
 
@@ -34,15 +30,6 @@ class Equivalence(NamedTuple):
     centre: int
     atoms: tuple[int, ...]
     exchange: str
-
-
-def neighbours(n, bonds) -> list[list[int]]:
-    """The atoms bonded to each of n atoms, ascending."""
-    result = [set() for _ in range(n)]
-    for a, b in bonds:
-        result[a].add(b)
-        result[b].add(a)
-    return [sorted(found) for found in result]
 
 
 def bond_distances(n, bonds) -> np.ndarray:
@@ -70,7 +57,7 @@ def rings(n, bonds, largest=8) -> list[tuple[int, ...]]:
     list of tuples of int
         the atoms of each ring in order around it, from its smallest index on; each ring once
     """
-    near = neighbours(n, bonds)
+    near = neighbourLists(n, bonds)
     found = {}
     for a, b in bonds:
         paths = [[a]]
@@ -90,14 +77,6 @@ def _ring_order(path) -> tuple[int, ...]:
     return tuple(min(turned, [turned[0]] + turned[:0:-1]))
 
 
-def rotatable_bonds(species, bonds) -> list[tuple[int, int]]:
-    """Bonds between two atoms that both have further neighbours, and that are in no ring (double bonds count, too)."""
-    n = len(species)
-    near = neighbours(n, bonds)
-    ring_bonds = {frozenset(pair) for ring in rings(n, bonds) for pair in zip(ring, ring[1:] + ring[:1], strict=True)}
-    return [(a, b) for a, b in bonds if len(near[a]) > 1 and len(near[b]) > 1 and frozenset((a, b)) not in ring_bonds]
-
-
 def equivalent_atoms(species, bonds) -> list[Equivalence]:
     """Groups of terminal atoms that dynamics exchanges, ordered by their centres.
 
@@ -111,7 +90,7 @@ def equivalent_atoms(species, bonds) -> list[Equivalence]:
     bonds : sequence of (int, int)
         pairs of indices into the n atoms
     """
-    near = neighbours(len(species), bonds)
+    near = neighbourLists(len(species), bonds)
     groups = []
     for centre, around in enumerate(near):
         terminal = [a for a in around if len(near[a]) == 1]
@@ -130,7 +109,7 @@ def _exchange(species, near, centre, atoms) -> str | None:
     if count == 3 and degree == 4:
         return "cyclic"
     if count == 3 and degree == 3:
-        return "cyclic" if species[centre] in _PYRAMIDAL else "all"
+        return "cyclic" if species[centre] in PYRAMIDAL else "all"
     if count == 2 and degree == 2:
         # The two atoms of a molecule of two have one neighbour each and are not meant here.
         return "all"
@@ -189,7 +168,7 @@ def _orders(n, mappings) -> np.ndarray:
 def _ring_flips(species, bonds) -> list[dict[int, int]]:
     """Half turns of rings of five or six planar atoms about the only bond that holds them, plus an end on the far side."""
     n = len(species)
-    near = neighbours(n, bonds)
+    near = neighbourLists(n, bonds)
     flips = []
     for ring in rings(n, bonds, 6):
         if len(ring) < 5 or any(len(near[a]) > 3 for a in ring):
@@ -277,42 +256,3 @@ def random_permutations(species, bonds, count, generator) -> np.ndarray:
         chosen = factor[generator.integers(len(factor), size=count)]
         result = np.take_along_axis(result, chosen, axis=1)
     return result
-
-
-def stereo_centres(species, bonds) -> list[tuple[int, tuple[int, int, int]]]:
-    """Centres whose handedness dynamics cannot change: chiral centres, CH2, CF2, and the order of a methyl's hydrogens.
-
-    Returns
-    -------
-    list of (int, (int, int, int))
-        the centre and its first three neighbours; the sign of the volume that the latter span is the handedness
-    """
-    result = []
-    for centre, around in enumerate(neighbours(len(species), bonds)):
-        z, degree = species[centre], len(around)
-        if (degree == 4 and z in _TETRAHEDRAL) or (degree == 3 and z in _PYRAMIDAL):
-            result.append((centre, tuple(around[:3])))
-    return result
-
-
-def handedness(positions, centres) -> np.ndarray:
-    """The sign of the volume at each centre of stereo_centres().
-
-    Parameters
-    ----------
-    positions : array of shape (..., n, 3)
-    centres : list of (int, (int, int, int))
-
-    Returns
-    -------
-    array of int of shape (..., centres)
-        1 or -1
-    """
-    x = np.asarray(positions, dtype=float)
-    if not centres:
-        return np.zeros(x.shape[:-2] + (0,), dtype=int)
-    ends = np.array([three for _, three in centres])
-    origin = x[..., [c for c, _ in centres], :]
-    a, b, c = (x[..., ends[:, k], :] - origin for k in range(3))
-    volume = (a * np.cross(b, c)).sum(-1)
-    return np.where(volume < 0, -1, 1)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..handedness import neighbourLists
 from .region import Region
 
 _CONJUGATED = 0.143
@@ -33,10 +34,7 @@ def findRotatableTorsions(region: Region, positions) -> list[tuple[int, int, int
         indices into the n atoms
     """
     x = np.asarray(positions, dtype=float)
-    neighbours: list[list[int]] = [[] for _ in region.species]
-    for a, b in region.bonds:
-        neighbours[a].append(b)
-        neighbours[b].append(a)
+    neighbours = neighbourLists(region.numAtoms, region.bonds)
     result = []
     for b, c in region.bonds:
         ends = [[i for i in neighbours[p] if i != q and region.species[i] > 1] for p, q in ((b, c), (c, b))]

@@ -22,6 +22,7 @@ from .._units import NANOMETER
 from ..contract import ModelContract, readContract, saveModel
 from ..data import Frames, graph
 from ..forces import KStepModelForce
+from ..handedness import neighbourLists
 
 _BOLTZMANN = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
 _SMALLEST_SINE = 0.3  # of the angle between the two bonds that carry the molecule's frame
@@ -247,7 +248,7 @@ def find_frame_atoms(species, bonds, positions) -> tuple[int, int, int]:
     n = len(species)
     middle = graph.bond_distances(n, bonds).sum(axis=1)
     best = None
-    for b, around in enumerate(graph.neighbours(n, bonds)):
+    for b, around in enumerate(neighbourLists(n, bonds)):
         for a, c in itertools.combinations(around, 2):
             u, w = positions[:, a] - positions[:, b], positions[:, c] - positions[:, b]
             area = np.linalg.norm(np.cross(u, w), axis=1)

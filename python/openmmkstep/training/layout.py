@@ -13,6 +13,7 @@ import itertools
 import numpy as np
 
 from ..data import graph
+from ..handedness import neighbourLists
 
 WIDTH = 104
 """Most inputs of a network."""
@@ -46,7 +47,7 @@ class Layout:
         if self.n_atoms < 2:
             raise ValueError("A model needs at least two atoms: a single one has no internal coordinate to learn.")
         self.steps = graph.bond_distances(self.n_atoms, self.bonds)
-        self.near = graph.neighbours(self.n_atoms, self.bonds)
+        self.near = neighbourLists(self.n_atoms, self.bonds)
         polar = {a for a, z in enumerate(self.species) if z == 1 and self._on_electronegative(a)}
         self.heavy = [a for a, z in enumerate(self.species) if z > 1]
         self.carriers = polar | set(self.heavy)
