@@ -138,7 +138,8 @@ def test_mulliken_charges(lysine):
     qm = lysine.side_chain()
     first, second = (make(lysine, charges="mulliken", positions=lysine.positions * unit.nanometer) for _ in range(2))
     found = [[xtb_of(s).getFixedCharge(a)._value for a in range(len(qm))] for s in (first, second)]
-    assert found[0] == found[1]
+    # The threads of the CPU platform add up forces in an order of their own now and then: 2e-13 e have been seen.
+    assert found[0] == pytest.approx(found[1], abs=1e-9)
     assert sum(found[0]) == pytest.approx(1, abs=1e-12)
     charges = dict(zip([list(lysine.topology.atoms())[i].name for i in qm], found[0], strict=True))
     for names in EQUIVALENT:
