@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import openmm
 from openmm import app, unit
 
-from openmmkstep import XtbForce
+from openmmkstep import KStepModelForce, XtbForce
 from openmmkstep.data import findBonds
 
 HERE = Path(__file__).parent
@@ -36,17 +37,25 @@ def make_topology(elements, positions, residues: dict[str, int]) -> app.Topology
     return topology
 
 
-def gas_phase(name: str, charge: int = 0) -> tuple[app.Topology, np.ndarray, openmm.System]:
-    """Topology, positions and System of a molecule alone by GFN2-xTB."""
+def gas_phase(name: str, charge: int = 0) -> tuple[app.Topology, np.ndarray, Callable]:
+    """A molecule alone by GFN2-xTB: topology, positions and create(model), as a set-up file defines them."""
     elements, x = read_xyz(name)
     topology = make_topology(elements, x, {name[:3].upper(): len(elements)})
-    system = openmm.System()
-    for element in elements:
-        system.addParticle(element.mass)
-    xtb = XtbForce("GFN2-xTB", range(len(elements)), [e.atomic_number for e in elements], charge)
-    xtb.setForceGroup(1)
-    system.addForce(xtb)
-    return topology, x, system
+
+    def create(model) -> openmm.System:
+        system = openmm.System()
+        for element in elements:
+            system.addParticle(element.mass)
+        xtb = XtbForce("GFN2-xTB", range(len(elements)), [e.atomic_number for e in elements], charge)
+        xtb.setForceGroup(1)
+        system.addForce(xtb)
+        if model is not None:
+            force = KStepModelForce(model, range(len(elements)))
+            force.setForceGroup(2)
+            system.addForce(force)
+        return system
+
+    return topology, x, create
 
 
 def droplet(

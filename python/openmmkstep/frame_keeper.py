@@ -64,6 +64,7 @@ class FrameKeeper:
         maxFrames: int = 2000,
         block: int = 20,
     ):
+        self._waiting: list[QMRegionState] = []
         if reportInterval < 1 or every < 0 or block < 1 or maxFrames < 1 or not limit > 0:
             raise ValueError(
                 "FrameKeeper: expected a positive reportInterval, limit, maxFrames and block, and every of 0 or more, found "
@@ -72,7 +73,6 @@ class FrameKeeper:
         self._folder, self._interval = Path(folder), reportInterval
         self._limit, self._every, self._undone = limit, every, undone
         self._maxFrames, self._block = maxFrames, block
-        self._waiting: list[QMRegionState] = []
         self._dataset: Dataset | None = None
         self._looks = self._kept = 0
 
@@ -106,9 +106,7 @@ class FrameKeeper:
     def close(self) -> None:
         """Write what is not on the disk yet."""
         if self._waiting:
-            self._dataset.append(
-                make_frames(self._waiting, self._temperature, self._walker), self._walker, columns=None
-            )
+            self._dataset.append(make_frames(self._waiting, self._temperature, self._walker), self._walker)
             self._waiting = []
 
     def __del__(self):
@@ -127,15 +125,13 @@ class FrameKeeper:
         region = Region.fromSystem(system, simulation.topology, positions, self._force)
         self._damping = findDampingLengths(region.species, region.method) if region.hardnessElement is not None else ()
         self._temperature = integrator.getTemperature().value_in_unit(KELVIN)
-        if (self._folder / "dataset.json").exists():
-            self._dataset = Dataset(self._folder)
-            if self._dataset.region.digest() != region.digest():
-                raise ValueError(f"FrameKeeper: the dataset '{self._folder}' is of another region; use another folder.")
-        else:
-            provenance = {**findProvenance(system), "dampingLengths": [float(d) for d in self._damping]}
-            self._dataset = Dataset.create(self._folder, region, provenance)
+        self._dataset = Dataset.openOrCreate(
+            self._folder,
+            region,
+            lambda: {**findProvenance(system), "dampingLengths": [float(d) for d in self._damping]},
+        )
         # Each run is a trajectory of its own.
-        self._walker = max((int(p.name.split("-")[1]) + 1 for p in self._dataset.blocks()), default=0)
+        self._walker = self._dataset.nextWalker
         if self._undone:
             self._labeller = Labeller(self._force, system.getNumParticles(), self._damping)
             integrator.setMaxUndoneStates(max(integrator.getMaxUndoneStates(), self._interval))

@@ -14,6 +14,7 @@ from openmm import app
 
 from .data import Dataset, Frames, MergedDataset, sampleFrames
 from .data.bias import Bias
+from .data.merged import TRAJECTORIES
 from .training import TrainingResult, trainModel
 from .validation import ErrorReport, measureFrameErrors, prepareCheck
 
@@ -129,27 +130,30 @@ def improveModel(
     """
     folder, model = Path(folder), Path(model)
     folder.mkdir(parents=True, exist_ok=True)
-    new = [MergedDataset([k]).datasets[0] for k in kept]
+    new = list(kept)
     if picoseconds:
         arguments = {"picoseconds": picoseconds, "bias": bias, "seed": seed, "cluster": cluster, "progress": progress}
         arguments |= sample or {}
         new.append(sampleFrames(system, positions, folder / ACTIVE, topology=topology, model=model, **arguments))
-    if not sum(map(len, new)):
-        raise ValueError("There are no new frames: sample some (picoseconds > 0), or give what FrameKeeper kept.")
     merged = MergedDataset([*data, *new])
     frames = merged.read()
-    isNew = _dataset_of(frames) >= len(data)
+    isNew = frames.trajectories // TRAJECTORIES >= len(data)
+    if not isNew.any():
+        raise ValueError("There are no new frames: sample some (picoseconds > 0), or give what FrameKeeper kept.")
     heldOut = _held_out(frames, isNew, model, seed)
     training = trainModel(
-        merged,
+        frames,
         folder / TRAINING,
+        region=merged.region,
+        dampingLengths=merged.dampingLengths,
         start=model,
         heldOut=heldOut,
         **{"seed": seed, "progress": progress} | (train or {}),
     )
+    subjects = [prepareCheck(system, positions, m, topology) for m in (model, training.path)]
     held = np.isin(frames.trajectories, heldOut)
     errors = {
-        name: _compare(system, positions, topology, (model, training.path), frames, np.flatnonzero(mask), seed)
+        name: _compare(subjects, frames, np.flatnonzero(mask), seed)
         for name, mask in (("all", held), ("earlier data", held & ~isNew), ("new data", held & isNew))
         if mask.sum() > 1
     }
@@ -164,12 +168,6 @@ def improveModel(
         )
     )
     return result
-
-
-def _dataset_of(frames: Frames) -> np.ndarray:
-    from .data.merged import TRAJECTORIES
-
-    return frames.trajectories // TRAJECTORIES
 
 
 def _held_out(frames: Frames, isNew: np.ndarray, model: Path, seed: int) -> list[int]:
@@ -187,12 +185,9 @@ def _held_out(frames: Frames, isNew: np.ndarray, model: Path, seed: int) -> list
     return sorted(earlier | set(chosen.tolist()))
 
 
-def _compare(system, positions, topology, models, frames, index, seed) -> tuple[ErrorReport, ErrorReport]:
+def _compare(subjects, frames, index, seed) -> tuple[ErrorReport, ErrorReport]:
     """Errors of both models on the same frames, a part of them if there are many."""
     if len(index) > _COMPARED:
         index = np.sort(np.random.default_rng(seed).choice(index, _COMPARED, replace=False))
-    reports = [
-        measureFrameErrors(prepareCheck(system, positions, model, topology), frames[index], "held-out frames")
-        for model in models
-    ]
-    return reports[0], reports[1]
+    old, new = (measureFrameErrors(subject, frames[index], "held-out frames") for subject in subjects)
+    return old, new

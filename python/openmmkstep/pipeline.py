@@ -118,7 +118,7 @@ def makeModel(
     settings = {"minutes": minutes, "rounds": rounds, "seed": seed}
     record = _Record(folder / RECORD, settings | ({} if bias is None else {"bias": repr(bias)}))
     system = setup.create(None)
-    positions = record.keep("relaxed", folder / "relaxed.npy", lambda: relax(system, setup, seed))
+    positions = record.keep(folder / "relaxed.npy", lambda: relax(system, setup, seed))
     walkers, check = _WALKERS, {}
     if isinstance(bias, UmbrellaWindows):
         # Two in each window, so that a model does not lack a window that is held out.
@@ -248,7 +248,7 @@ class _Record:
             self._write()
         return self.content[name]
 
-    def keep(self, name: str, path: Path, make) -> np.ndarray:
+    def keep(self, path: Path, make) -> np.ndarray:
         """An array in a file, made if it is not there."""
         if not path.exists():
             np.save(path, make())

@@ -7,8 +7,8 @@
 namespace OpenMMKStep {
 
 /**
- * A k-step model that is a potential: a TorchScript function, or an AOTInductor package, of the positions of the QM region and, where its contract
- * says so, of the potential phi_a of the embedding charges at each QM particle.
+ * A k-step model that is a potential: a TorchScript function, or an AOTInductor package, of the positions of the QM
+ * region and, where its contract says so, of the potential phi_a of the embedding charges at each QM particle.
  *
  *     U = U_model(x_QM, phi) - k_e sum_j S_g(j) sum_a C_aj / R_aj,     phi_a = k_e sum_j S_g(j) Q_j / sqrt(R_aj^2 + d_a^2)
  *

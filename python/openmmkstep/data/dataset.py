@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -110,6 +111,38 @@ class Dataset:
         }
         write_atomically(folder / DESCRIPTION, (json.dumps(fields, indent=1) + "\n").encode())
         return cls(folder)
+
+    @classmethod
+    def openOrCreate(cls, folder: str | os.PathLike, region: Region, makeProvenance: Callable[[], dict]) -> Dataset:
+        """Open a dataset of a region, or make one if there is none.
+
+        Parameters
+        ----------
+        folder : str or path
+        region : Region
+        makeProvenance : callable
+            returns what create() takes, if it is needed
+
+        Raises
+        ------
+        ValueError
+            If there is one of another region.
+        """
+        if not (Path(folder) / DESCRIPTION).exists():
+            return cls.create(folder, region, makeProvenance())
+        dataset = cls(folder)
+        if dataset.region.digest() != region.digest():
+            raise ValueError(
+                f"The dataset '{folder}' is of another region (other atoms, bonds, charge or method) than this System's "
+                "QM region; use another folder. If only a reaction has changed the bonds, give the topology that the dataset "
+                "was made with: bonds by distance are those of the start."
+            )
+        return dataset
+
+    @property
+    def nextWalker(self) -> int:
+        """The number after those of all walkers that have written a block."""
+        return max((int(_BLOCK.fullmatch(p.name)[1]) + 1 for p in self.blocks()), default=0)
 
     @property
     def dampingLengths(self) -> list[float] | None:

@@ -168,7 +168,11 @@ def sampleFrames(
         "block": block,
         "platform": platform,
     }
-    dataset = _open(folder, region, system, damping, seed)
+    dataset = Dataset.openOrCreate(
+        folder,
+        region,
+        lambda: {**findProvenance(system), "seed": seed, "dampingLengths": [float(d) for d in damping]},
+    )
     first = _first_walker(dataset, settings)
     xml = openmm.XmlSerializer.serialize(system)
     sweeping = [i for i in range(walkers) if torsions and i // len(temperatures) % 2 == 1]
@@ -233,21 +237,6 @@ def _run(plans: list[Plan], dataset: Dataset, cluster, progress: bool) -> None:
         )
 
 
-def _open(folder, region: Region, system: openmm.System, damping, seed: int) -> Dataset:
-    """The dataset, a new one if there is none."""
-    if not (Path(folder) / "dataset.json").exists():
-        provenance = {**findProvenance(system), "seed": seed, "dampingLengths": [float(d) for d in damping]}
-        return Dataset.create(folder, region, provenance)
-    dataset = Dataset(folder)
-    if dataset.region.digest() != region.digest():
-        raise ValueError(
-            f"The dataset '{folder}' is of another region (other atoms, bonds, charge or method) than this System's "
-            "QM region; use another folder. If only a reaction has changed the bonds, give the topology that the dataset was "
-            "made with: bonds by distance are those of the start."
-        )
-    return dataset
-
-
 def _first_walker(dataset: Dataset, settings: dict) -> int:
     """The number of the first walker with these settings, if they were used before, or of the next free one."""
     folder = dataset.folder / _RUNS
@@ -265,7 +254,7 @@ def _first_walker(dataset: Dataset, settings: dict) -> int:
                 f"The record '{path}' of an earlier sampling is damaged ({e}). Sample into another folder; the frames in this one "
                 "stay readable."
             ) from e
-    free = max([free, *(int(p.name.split("-")[1]) + 1 for p in dataset.blocks())])
+    free = max(free, dataset.nextWalker)
     record = {"first": free, "settings": settings, "provenance": findProvenance()}
     write_atomically(folder / f"run-{number:03d}.json", (json.dumps(record, indent=1) + "\n").encode())
     return free

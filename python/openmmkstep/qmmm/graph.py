@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 from openmm import app
 
+from ..handedness import neighbourLists
+
 
 def neighbour_lists(topology: app.Topology) -> list[list[int]]:
     """The indices, sorted, of the atoms bonded to each atom."""
-    neighbours: list[set[int]] = [set() for _ in range(topology.getNumAtoms())]
-    for bond in topology.bonds():
-        a, b = bond.atom1.index, bond.atom2.index
-        neighbours[a].add(b)
-        neighbours[b].add(a)
-    return [sorted(n) for n in neighbours]
+    bonds = [(bond.atom1.index, bond.atom2.index) for bond in topology.bonds()]
+    return neighbourLists(topology.getNumAtoms(), bonds)
 
 
 def paths_between(neighbours: Sequence[Sequence[int]], start: int, end: int) -> list[tuple[int, ...]]:
