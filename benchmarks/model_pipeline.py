@@ -22,7 +22,7 @@ import numpy as np
 from openmmkstep import readContract
 from openmmkstep.pipeline import makeModel
 from openmmkstep.qmmm import readSetup
-from openmmkstep.validation import measureStability, prepareCheck, runOnModel
+from openmmkstep.validation import cutAtHoles, measureStability, prepareCheck, runOnModel
 
 HERE = Path(__file__).resolve().parent
 SETUPS = {"alanine": HERE.parent / "examples" / "alanine_dipeptide" / "system.py"} | {
@@ -38,7 +38,7 @@ def look_for_holes(setup, positions, model: Path, temperature: float, trajectori
     runs = runOnModel(
         subject, temperature, PICOSECONDS, trajectories, interval=RARELY, samplesPerForces=1000, equilibration=1.0
     )
-    report = measureStability(subject, runs)
+    report = measureStability(subject, cutAtHoles(runs, temperature))
     return {
         "temperature": temperature,
         "trajectories": trajectories,

@@ -24,7 +24,7 @@ from .report import ModelReport
 from .runs import ModelRun, runOnModel
 from .sampling import measureSampling
 from .speed import measureCosts, predictSpeed
-from .stability import measureStability
+from .stability import cutAtHoles, measureStability
 from .steps import predictSteps
 from .subject import CheckSubject, prepareCheck
 from .verdict import judge
@@ -169,19 +169,18 @@ def checkModel(
     runs: list[ModelRun] = []
 
     def run():
-        runs.extend(
-            runOnModel(
-                heavy,
-                kelvin,
-                length,
-                starts,
-                _INTERVAL,
-                _STEP,
-                effort.equilibration,
-                seed=seed,
-                advance=lambda share: work.advance(0.8 * share),
-            )
+        whole = runOnModel(
+            heavy,
+            kelvin,
+            length,
+            starts,
+            _INTERVAL,
+            _STEP,
+            effort.equilibration,
+            seed=seed,
+            advance=lambda share: work.advance(0.8 * share),
         )
+        runs.extend(cutAtHoles(whole, kelvin))
         report.stability = measureStability(subject, runs)
         report.errors = measureRunErrors(subject, runs)
         ends = [r.last for r in runs if r.last is not None and not r.fault]
