@@ -21,12 +21,10 @@ from ..forces import KStepModelForce, XtbForce, cast
 from ..matching import matchModel
 from ..qmmm.box import box_vectors
 from ..qmmm.model import check_model, make_whole, model_force
+from ..qmmm.preparation import make_hydrogens_heavy, remove_couplings
 from ..qmmm.terms import CORRECTOR_GROUP, MODEL_GROUP
 
 _FORCE = unit.kilojoule_per_mole / unit.nanometer
-_LIGHT = 4.0
-"""Particles below this mass (u) are hydrogens."""
-_BAROSTATS = ("Barostat", "AndersenThermostat")
 
 
 @dataclass
@@ -90,17 +88,9 @@ class CheckSubject:
         return Frames(**{n: a[:, self.order] if len(shapes[n]) > 1 else a for n, a in arrays.items()})
 
     def withHydrogenMass(self, mass: float) -> CheckSubject:
-        """The same with flexible hydrogens at least this heavy (u); their heavy atoms lose what they gain.
-
-        These are the hydrogens of the region, and those of the surroundings that a HarmonicBondForce and no constraint
-        holds.
-        """
+        """The same with flexible hydrogens at least this heavy (u); their heavy atoms lose what they gain."""
         system = copy.deepcopy(self.system)
-        for light, heavy in _flexible_hydrogens(system, self.region):
-            masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in (light, heavy)]
-            if masses[0] < mass:
-                system.setParticleMass(light, mass)
-                system.setParticleMass(heavy, masses[1] - (mass - masses[0]))
+        make_hydrogens_heavy(system, self.region, mass)
         return dataclasses.replace(self, system=system)
 
     def gasPhase(self, method: str | None = None, accuracy: float = 0.05) -> GasPhase:
@@ -133,25 +123,6 @@ class CheckSubject:
             if b < len(self.region.particles):
                 topology.addBond(atoms[self.region.particles[a]], atoms[self.region.particles[b]])
         return topology
-
-
-def _flexible_hydrogens(system: openmm.System, region: Region) -> list[tuple[int, int]]:
-    """(hydrogen, heavy atom) of the region, and of bonds of the surroundings without constraint."""
-    particles, species = region.particles, region.species
-    pairs = []
-    for a, b in region.bonds:
-        if b < len(particles) and (species[a] == 1) != (species[b] == 1):
-            pairs.append((particles[a], particles[b]) if species[a] == 1 else (particles[b], particles[a]))
-    rigid = {frozenset(system.getConstraintParameters(i)[:2]) for i in range(system.getNumConstraints())}
-    inside = set(particles)
-    for force in system.getForces():
-        if isinstance(force, openmm.HarmonicBondForce):
-            for i in range(force.getNumBonds()):
-                ends = sorted(force.getBondParameters(i)[:2], key=lambda p: system.getParticleMass(p)._value)
-                light, heavy = (system.getParticleMass(p)._value for p in ends)
-                if not inside.intersection(ends) and frozenset(ends) not in rigid and 0 < light < _LIGHT < heavy:
-                    pairs.append(tuple(ends))
-    return pairs
 
 
 class GasPhase:
@@ -278,9 +249,7 @@ def prepareCheck(
         raise ValueError(
             f"Expected a model: give a model file, or a System with one KStepModelForce; found {len(held)} in it."
         )
-    for i in reversed(range(system.getNumForces())):
-        if any(word in type(system.getForce(i)).__name__ for word in _BAROSTATS):
-            system.removeForce(i)
+    remove_couplings(system)
     return reordered(subject, order)
 
 
