@@ -14,7 +14,7 @@ import openmm
 from openmm import app, unit
 
 from .._units import CHARGE, NANOMETER
-from ..contract import ModelContract, readContract
+from ..contract import ModelContract, allow_native, readContract
 from ..data.frames import Frames
 from ..data.region import Region, findXtbForce
 from ..forces import KStepModelForce, XtbForce, cast
@@ -50,6 +50,8 @@ class CheckSubject:
     platform : Platform, optional
         what Contexts are made on, by default the CPU platform with one thread
     properties : dict
+    allowNativeCode : bool
+        whether the model may be machine code, see KStepModelForce
     """
 
     system: openmm.System
@@ -61,6 +63,7 @@ class CheckSubject:
     order: list[int] = field(default_factory=list)
     platform: openmm.Platform | None = None
     properties: dict = field(default_factory=dict)
+    allowNativeCode: bool = False
 
     def __post_init__(self):
         self.order = self.order or list(range(self.region.numAtoms))
@@ -108,7 +111,7 @@ class CheckSubject:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.pt"
             file.write_bytes(self.modelData)
-            return KStepModelForce(file, range(self.region.numAtoms))
+            return KStepModelForce(file, range(self.region.numAtoms), self.allowNativeCode)
 
     def makeTopology(self) -> app.Topology:
         """A topology with the elements and bonds of the region alone, for all particles of the System."""
@@ -168,6 +171,7 @@ def prepareCheck(
     topology: app.Topology | None = None,
     platform: openmm.Platform | None = None,
     properties: dict | None = None,
+    allowNativeCode: bool = False,
 ) -> CheckSubject:
     """Put a model into a copy of a QM/MM System, and read what it is of.
 
@@ -183,6 +187,8 @@ def prepareCheck(
         says which QM atoms are bonded; else the distances do. matchModel() finds the model's atoms by the bonds
     platform, properties : Platform, dict, optional
         what to run on, by default the CPU platform with one thread
+    allowNativeCode : bool
+        whether the model may be machine code, see KStepModelForce
 
     Raises
     ------
@@ -215,7 +221,15 @@ def prepareCheck(
 
     def make(contract: ModelContract, data: bytes) -> CheckSubject:
         return CheckSubject(
-            system, starts, region, contract, data, ends, platform=platform, properties=properties or {}
+            system,
+            starts,
+            region,
+            contract,
+            data,
+            ends,
+            platform=platform,
+            properties=properties or {},
+            allowNativeCode=allowNativeCode,
         )
 
     held = [i for i, f in enumerate(map(cast, system.getForces())) if isinstance(f, KStepModelForce)]
@@ -224,13 +238,14 @@ def prepareCheck(
         for i in reversed(held):
             system.removeForce(i)
         subject = make(contract, Path(model).read_bytes())
+        subject.allowNativeCode = allow_native(subject.modelData, allowNativeCode, f"The model '{model}'")
         try:
             order = matchModel(
                 contract, region.species, region.bonds, subject.molecule(starts[0]), numLinkAtoms=len(links)
             )
         except ValueError as e:
             raise ValueError(f"The model '{model}' does not fit the QM region: {e}") from e
-        force = model_force(xtb, model, contract, order)
+        force = model_force(xtb, model, contract, order, allowNativeCode)
         force.setForceGroup(MODEL_GROUP)
         force.setCorrectorForceGroup(CORRECTOR_GROUP)
         system.addForce(force)
