@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from openmmkstep import readContract
 from openmmkstep.pipeline import makeModel
@@ -35,9 +36,17 @@ RARELY = 0.1  # ps between xTB calls, and looks at distances, in the runs that o
 def look_for_holes(setup, positions, model: Path, temperature: float, trajectories: int) -> dict:
     """Faults and excursions of runs on the model alone."""
     subject = prepareCheck(setup.create(None), positions, model, setup.topology).withHydrogenMass(3.0)
-    runs = runOnModel(
-        subject, temperature, PICOSECONDS, trajectories, interval=RARELY, samplesPerForces=1000, equilibration=1.0
-    )
+    with tqdm(total=100, unit="%", desc=f"{trajectories} runs at {temperature:g} K", mininterval=10) as bar:
+        runs = runOnModel(
+            subject,
+            temperature,
+            PICOSECONDS,
+            trajectories,
+            interval=RARELY,
+            samplesPerForces=1000,
+            equilibration=1.0,
+            advance=lambda share: bar.update(100 * share),
+        )
     report = measureStability(subject, cutAtHoles(runs, temperature))
     return {
         "temperature": temperature,
