@@ -140,8 +140,6 @@ def trainModel(
         temporary = folder / (MODEL + ".tmp")
         saveModel(fast_model(trainer.model, trainer.descriptors, offset), temporary, contract)
         os.replace(temporary, folder / MODEL)
-        frame = frames[np.flatnonzero(held)[0]]
-        inputs = [torch.from_numpy(frame.positions[0]), torch.from_numpy(frame.potentials[0])][: len(contract.inputs)]
         result = TrainingResult(
             path=folder / MODEL,
             errors=errors_by_group(trainer, groups(frames[held])),
@@ -150,7 +148,7 @@ def trainModel(
             dropped=dropped,
             steps=trainer.step,
             seconds=round(trainer.elapsed, 2),
-            microsecondsPerCall=round(time_per_call(folder / MODEL, inputs), 1),
+            microsecondsPerCall=round(time_per_call(folder / MODEL, frames.positions[np.flatnonzero(held)[0]]), 1),
             history=trainer.history,
             settings=settings | {"threads": torch.get_num_threads(), "versions": contract.versions},
         )
