@@ -2,10 +2,10 @@
 
     python benchmarks/model_pipeline.py alanine --minutes 35 --trajectories 50
 
-runs makeModel() for the demo's alanine dipeptide in water, or for one of the set-ups in benchmarks/molecules (ethanol in
-water, the zwitterion of glycylglycine in water, loratadine and decane in the gas phase), which nothing was tuned on. On
-top of the check come runs of 20 ps on the model alone, at 300 K and a fifth as many at 400 K, that look for holes in it.
-Everything is kept in the folder (results/pipeline/NAME); calling again goes on. Prints a table of all molecules that are
+runs makeModel() for the demo's alanine dipeptide in water, or for one of the set-ups in benchmarks/molecules (ethanol, an
+aspartate ion and the zwitterion of glycylglycine in water, loratadine and decane in the gas phase), which nothing was tuned
+on. On top of the check come runs of 20 ps on the model alone, at 300 K and a fifth as many at 400 K, that look for holes in
+it. Everything is kept in the folder (results/pipeline/NAME); calling again goes on. Prints a table of all molecules that are
 there.
 """
 
@@ -27,7 +27,7 @@ from openmmkstep.validation import cutAtHoles, measureStability, prepareCheck, r
 
 HERE = Path(__file__).resolve().parent
 SETUPS = {"alanine": HERE.parent / "examples" / "alanine_dipeptide" / "system.py"} | {
-    name: HERE / "molecules" / f"{name}.py" for name in ("ethanol", "diglycine", "loratadine", "decane")
+    name: HERE / "molecules" / f"{name}.py" for name in ("ethanol", "aspartate", "diglycine", "loratadine", "decane")
 }
 PICOSECONDS = 20.0
 K, STEP = 64, 0.002

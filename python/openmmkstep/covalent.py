@@ -38,6 +38,26 @@ def findBonds(species, positions) -> tuple[tuple[int, int], ...]:
     return tuple((int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(near, 1)), strict=True))
 
 
+def findBrokenBonds(species, bonds, positions) -> dict[tuple[int, int], float]:
+    """The share of structures in which a bond is broken, for every bond that is anywhere.
+
+    Parameters
+    ----------
+    species : sequence of int
+        atomic numbers of the n atoms
+    bonds : sequence of (int, int)
+    positions : array of shape (frames, n, 3)
+        nm
+    """
+    shares = {}
+    for a, b in bonds:
+        r = np.linalg.norm(positions[:, a] - positions[:, b], axis=1)
+        share = float(np.mean(r > _BROKEN * (COVALENT_RADII[species[a]] + COVALENT_RADII[species[b]])))
+        if share > 0:
+            shares[a, b] = share
+    return shares
+
+
 def findReactivePairs(species, bonds, distanceRanges, margin: float = 0.1) -> list[tuple[int, int]]:
     """Find the pairs of atoms whose bond is made or broken somewhere in a model's training data.
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import generate
@@ -21,6 +22,7 @@ from openmmkstep import ModelContract, XtbForce, cast, createQMMMSystem, saveMod
 from openmmkstep.data import Dataset, Frames, Region, sampleFrames
 from openmmkstep.data.driver import Driver, make_system
 from openmmkstep.data.labels import Labeller
+from openmmkstep.data.sampling import SamplingWarning
 from openmmkstep.data.walker import Walker
 
 OPTIONS = {
@@ -337,3 +339,34 @@ def test_labeller_in_another_box_than_openmms_default():
     assert energy == pytest.approx(energy_of(context, {1}), abs=1e-6)
     np.testing.assert_allclose(state.forces, expected.forces, atol=1e-6)
     np.testing.assert_allclose(state.potentials, expected.potentials, atol=1e-9)
+
+
+def test_a_reaction_is_told(tmp_path):
+    """Hydronium beside hydroxide, 0.25 nm apart: the proton goes over at once. Two waters tell nothing."""
+    hydronium = np.array([[0, 0, 0], [0.099, 0, 0.01], [-0.045, 0.088, 0.01], [-0.045, -0.088, 0.01]])
+    hydroxide = np.array([[0.25, 0, 0.02], [0.285, 0.09, 0.02]])
+    x = np.concatenate([hydronium, hydroxide])
+    topology = openmm.app.Topology()
+    residue = topology.addResidue("ION", topology.addChain())
+    elements = [openmm.app.Element.getByAtomicNumber(z) for z in (8, 1, 1, 1, 8, 1)]
+    for e in elements:
+        topology.addAtom(e.symbol, e, residue)
+    ions, waters = [(0, 1), (0, 2), (0, 3), (4, 5)], [(0, 2), (0, 3), (4, 1), (4, 5)]
+    system = openmm.System()
+    for e in elements:
+        system.addParticle(e.mass)
+    xtb = XtbForce("GFN2-xTB", range(6), [e.atomic_number for e in elements])
+    xtb.setForceGroup(1)
+    system.addForce(xtb)
+    options = OPTIONS | {"temperatures": (300,), "sweep": False, "gas": 0.0, "equilibration": 0.1}
+    for bonds, reacts in ((ions, True), (waters, False)):
+        molecule = copy.deepcopy(topology)
+        for a, b in bonds:
+            molecule.addBond(list(molecule.atoms())[a], list(molecule.atoms())[b])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            sampleFrames(system, x, tmp_path / str(reacts), topology=molecule, picoseconds=0.1, **options)
+        told = [str(w.message) for w in caught if w.category is SamplingWarning]
+        assert len(told) == reacts
+        if reacts:
+            assert "The molecule reacts" in told[0] and "O0-H1 in 100 %" in told[0] and "H5" not in told[0]

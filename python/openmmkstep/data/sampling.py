@@ -15,6 +15,7 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from .._units import KELVIN, NANOMETER, PICOSECOND, strip
+from ..covalent import findBrokenBonds
 from ..matching import matchModel
 from ..qmmm.model import check_model
 from .bias import Bias, UmbrellaWindows
@@ -35,6 +36,8 @@ _INTERVALS = {False: 0.02, True: 0.04}
 _RUNS = "walkers"
 _FAULTS = 0.1
 """Share of frames after a fault that a user should hear of."""
+_REACTED = 0.02
+"""Share of frames with a broken bond that a user should hear of."""
 
 
 class SamplingWarning(UserWarning):
@@ -205,6 +208,8 @@ def sampleFrames(
             )
         )
     _run(plans, dataset, cluster, progress)
+    if bias is None:
+        _warn_of_reactions(region, dataset)
     return dataset
 
 
@@ -232,6 +237,23 @@ def _run(plans: list[Plan], dataset: Dataset, cluster, progress: bool) -> None:
         warnings.warn(
             f"The model that drove the walkers failed {faults} times in {frames} frames, so many of these are near each "
             "other and near its faults. Train it with them, then sample again.",
+            SamplingWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_reactions(region: Region, dataset: Dataset) -> None:
+    """Where a molecule has become another one in the sampling, a model of both is a poor one, and maybe nobody knows."""
+    broken = findBrokenBonds(region.species, region.bonds, dataset.read().positions)
+    often = {pair: share for pair, share in broken.items() if share > _REACTED}
+    if often:
+        names = [f"{app.Element.getByAtomicNumber(z).symbol}{i}" for i, z in enumerate(region.species)]
+        list_of_bonds = ", ".join(f"{names[a]}-{names[b]} in {100 * s:.0f} %" for (a, b), s in often.items())
+        warnings.warn(
+            f"The molecule reacts: of the frames in '{dataset.folder}', bonds of the QM region are broken ({list_of_bonds}). It "
+            f"may not be stable by {region.method} at these temperatures, such as a zwitterion that gives a proton away, or the "
+            "start was strained. Look at the frames; choose another protonation, method, temperature or start, or sample the "
+            "reaction on purpose with a bias.",
             SamplingWarning,
             stacklevel=3,
         )
