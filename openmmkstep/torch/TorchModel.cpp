@@ -1,5 +1,6 @@
 // The only file that includes torch.  It is a library of its own, so that everything else works without torch.
 #include "openmmkstep/internal/KStepModel.h"
+#include "openmmkstep/internal/TemporaryFolder.h"
 #include "openmmkstep/internal/export.h"
 #include "openmm/OpenMMException.h"
 #include <ATen/Parallel.h>
@@ -8,12 +9,9 @@
 #include <torch/csrc/inductor/aoti_runner/model_container_runner_cpu.h>
 #include <torch/headeronly/version.h>
 #include <torch/script.h>
-#include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <regex>
 #include <sstream>
-#include <unistd.h>
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
@@ -133,20 +131,19 @@ public:
             throw OpenMMException(owner+": the package was compiled for the processor '"+contract.processor+"', whose instructions this machine does not have."+remedy);
         if (!contract.outputsForces)
             throw OpenMMException(owner+": a package must return forces, but its contract names none."+remedy);
-        const char* base = getenv("TMPDIR");
-        string folder = string(base == NULL || *base == 0 ? "/tmp" : base)+"/openmmkstep-XXXXXX";
-        if (mkdtemp(&folder[0]) == NULL)
-            throw OpenMMException(owner+": no temporary folder for the package's library can be made in "+folder.substr(0, folder.rfind('/'))+".  Set TMPDIR to a folder that can be written.");
-        string file = folder+"/model.so", error;
+        string error;
         try {
+            TemporaryFolder folder(owner, "the package's library");
+            string file = folder.getPath()+"/model.so";
             ofstream(file, ios::binary) << library << flush;
             runner.reset(new torch::inductor::AOTIModelContainerRunnerCpu(file, 1, true));
+        }
+        catch (const OpenMMException&) {
+            throw;
         }
         catch (const exception& e) {
             error = firstLines(e);
         }
-        remove(file.c_str());
-        rmdir(folder.c_str());
         if (runner == NULL)
             throw OpenMMException(owner+": the package's library cannot be loaded: "+error+"."+remedy);
         library = string();
