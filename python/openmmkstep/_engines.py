@@ -14,9 +14,14 @@ ENGINES = ("libxtb", "tblite")
 _VARIABLES = {"libxtb": "OPENMMKSTEP_LIBXTB", "tblite": "OPENMMKSTEP_LIBTBLITE"}
 _PACKAGES = {"libxtb": ("xtb", "../xtb.libs/libxtb*.so*"), "tblite": ("tblite", "_libtblite*.so")}
 _PROBE = """
-import sys
-from openmmkstep import _openmmkstep as bindings
-print(*bindings.XtbForce_getEngineInfo(sys.argv[1]), sep="\\n")
+import importlib.util, sys
+# The compiled module alone: quick, and free of what else the package imports.
+engine, module, package_file = sys.argv[1:]
+spec = importlib.util.spec_from_file_location("_openmmkstep", module)
+bindings = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(bindings)
+bindings.XtbForce_setPackageFile(engine, package_file)
+print(*bindings.XtbForce_getEngineInfo(engine), sep="\\n")
 """
 
 
@@ -60,10 +65,12 @@ def probe_engine(engine: str, file: str | None = None) -> EngineFile | str:
     -------
     EngineFile, or the message that says why it cannot be loaded
     """
+    from . import _openmmkstep as bindings
+
     environment = dict(os.environ)
     if file is not None:
         environment[_VARIABLES[engine]] = file
-    command = [sys.executable, "-c", _PROBE, engine]
+    command = [sys.executable, "-c", _PROBE, engine, bindings.__file__, str(find_engine(engine) or "")]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode == 0:
         return EngineFile(*result.stdout.splitlines())

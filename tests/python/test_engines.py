@@ -10,45 +10,56 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
-from conftest import CHARGES, energy_forces, energy_of, make_context, make_xtb, run_python, water_positions, water_system
+from conftest import CHARGES, energy_forces, energy_of, make_context, make_xtb, water_positions, water_system
 from test_setup_file import write
 
 import openmmkstep
 from openmmkstep import XtbForce, _engines, cast, createQMMMSystem
-from openmmkstep.qmmm import describe, readSetup
+from openmmkstep.qmmm import QMMMWarning, describe, readSetup
 
-ENGINES = """
+ASK = """
 import json, os, sys
-for name in sys.argv[2].split(","):
-    sys.modules[name] = None  # as if the package were not installed
 import openmm, openmmkstep
-def find(method, charges):
+from openmmkstep import _openmmkstep as bindings
+def attempt(function, *args):
+    try:
+        return function(*args)
+    except openmm.OpenMMException as e:
+        return str(e)
+def find(engine, method, charges):
     force = openmmkstep.XtbForce(method, [0], [2])
-    force.setEngine(sys.argv[1])
+    force.setEngine(engine)
     for i in range(charges):
         force.addEmbeddingCharge(1, 0.1)
-    try:
-        return force.findEngine()
-    except openmm.OpenMMException as e:
-        return str(e)
-def info(engine):
-    try:
-        return openmmkstep.XtbForce.getEngineInfo(engine)
-    except openmm.OpenMMException as e:
-        return str(e)
-found = {"gas": find("GFN2-xTB", 0), "charges": find("GFN1-xTB", 1), "GFN-FF": find("GFN-FF", 0)}
-print(json.dumps(found | {e: info(e) for e in ("libxtb", "tblite")}))
+    return attempt(force.findEngine)
+for question in json.loads(sys.argv[1]):
+    if os.fork() == 0:  # a library stays loaded, and there is one of each in a process
+        os.environ.update(question.get("environment", {}))
+        for name in question.get("hidden", ()):
+            bindings.XtbForce_setPackageFile(name, "")
+        engine = question.get("engine", "auto")
+        found = {"gas": find(engine, "GFN2-xTB", 0), "charges": find(engine, "GFN1-xTB", 1), "GFN-FF": find(engine, "GFN-FF", 0)}
+        found |= {name: attempt(openmmkstep.XtbForce.getEngineInfo, name) for name in ("libxtb", "tblite")}
+        print(json.dumps(found), flush=True)
+        os._exit(0)
+    os.wait()
 """
 VARIABLES = ("OPENMMKSTEP_LIBXTB", "OPENMMKSTEP_LIBTBLITE", "CONDA_PREFIX", "LD_LIBRARY_PATH")
 
 
-def ask(engine: str = "auto", hidden: str = "-", **environment) -> dict:
-    """What a process finds whose environment and packages are these."""
-    code = f"import os\nfor name in {VARIABLES}: os.environ.pop(name, None)\nos.environ.update({environment})\n"
-    code += f"os.execv({sys.executable!r}, [{sys.executable!r}, '-c', {ENGINES!r}, {engine!r}, {hidden!r}])"
-    result = run_python(code)
+def clean_environment(**variables) -> dict:
+    return {k: v for k, v in os.environ.items() if k not in VARIABLES} | variables
+
+
+def ask(library_path: Path, *questions: dict) -> list[dict]:
+    """What processes find whose settings and packages are these."""
+    environment = clean_environment(LD_LIBRARY_PATH=str(library_path))
+    command = [sys.executable, "-c", ASK, json.dumps(questions)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(answers) == len(questions), result.stderr
+    return answers
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +72,7 @@ def places(tmp_path_factory):
         folder.mkdir(parents=True)
         if name == "broken":
             for soname in ("libxtb.so.6", "libtblite.so.0"):
-                (folder / soname).write_text("this is not a library")
+                (folder / soname).write_text("this is not a library" * 100)
         else:
             shutil.copy(wheel, folder / "libxtb.so.6.5.9")
             (folder / "libxtb.so.6").symlink_to("libxtb.so.6.5.9")
@@ -73,53 +84,62 @@ def places(tmp_path_factory):
 
 
 def test_order_of_places(places):
-    wheel = _engines.find_engine("libxtb")
+    wheel, tblite = _engines.find_engine("libxtb"), _engines.find_engine("tblite")
     system, conda = places["system"] / "libxtb.so.6.5.9", places["conda"] / "libxtb.so.6.5.9"
-    all_of_them = {"LD_LIBRARY_PATH": str(places["system"]), "CONDA_PREFIX": str(places["conda"].parent)}
-    assert ask(**all_of_them)["libxtb"] == ["6.5.1", str(wheel)]
-    assert ask(hidden="xtb", **all_of_them)["libxtb"] == ["6.5.9", str(system)]
+    in_conda = {"CONDA_PREFIX": str(places["conda"].parent)}
+    named = in_conda | {"OPENMMKSTEP_LIBXTB": str(places["conda"] / "libxtb.so.6")}
+    answers = ask(
+        places["system"],
+        {"environment": in_conda},
+        {"environment": in_conda, "hidden": ["libxtb"]},
+        {"environment": named},
+        {"environment": {"OPENMMKSTEP_LIBTBLITE": str(tblite)}, "hidden": ["tblite"]},
+    )
+    assert [a["libxtb"] for a in answers[:3]] == [["6.5.1", str(wheel)], ["6.5.9", str(system)], ["6.5.9", str(conda)]]
+    assert answers[3]["tblite"][0].startswith("0.") and answers[3]["tblite"][1] == str(tblite)
     # What is there but cannot be loaded is passed over.
-    without = all_of_them | {"LD_LIBRARY_PATH": str(places["broken"])}
-    assert ask(hidden="xtb", **without)["libxtb"] == ["6.5.9", str(conda)]
-    named = all_of_them | {"OPENMMKSTEP_LIBXTB": str(places["system"] / "libxtb.so.6")}
-    assert ask(**named)["libxtb"] == ["6.5.9", str(system)]
-    tblite = _engines.find_engine("tblite")
-    found = ask(hidden="tblite", OPENMMKSTEP_LIBTBLITE=str(tblite))["tblite"]
-    assert found[0].startswith("0.") and found[1] == str(tblite)
+    (answer,) = ask(places["broken"], {"environment": in_conda, "hidden": ["libxtb"]})
+    assert answer["libxtb"] == ["6.5.9", str(conda)]
 
 
-def test_auto(places):
+def test_choice_and_messages(places):
     """tblite takes libxtb's place where it can; what it cannot do is told, with all places that were searched."""
-    broken = str(places["broken"])
-    assert [ask()[key] for key in ("gas", "charges", "GFN-FF")] == ["libxtb"] * 3
-    found = ask(hidden="xtb", LD_LIBRARY_PATH=broken)
-    assert found["gas"] == "tblite"
-    for key, lack in (("charges", "tblite has no point charges, .* 1 of them"), ("GFN-FF", "tblite has no GFN-FF")):
-        message = found[key]
+    everything, no_libxtb, nothing, named, tblite, libxtb, no_tblite = ask(
+        places["broken"],
+        {},
+        {"hidden": ["libxtb"]},
+        {"hidden": ["libxtb", "tblite"]},
+        {"environment": {"OPENMMKSTEP_LIBXTB": "/nonexistent/libxtb.so"}},
+        {"engine": "tblite"},
+        {"engine": "libxtb", "hidden": ["libxtb"]},
+        {"engine": "tblite", "hidden": ["tblite"]},
+    )
+    assert [everything[key] for key in ("gas", "charges", "GFN-FF")] == ["libxtb"] * 3
+    assert no_libxtb["gas"] == "tblite"
+    for key, lack in (("charges", "tblite has no point charges, "), ("GFN-FF", "tblite has no GFN-FF")):
         order = ["pip install xtb", "OPENMMKSTEP_LIBXTB: not set", "PyPI package xtb: not installed in this Python"]
         order += ["system's libraries: ", "invalid ELF header", "conda environment: CONDA_PREFIX is not set"]
-        positions = [message.index(part) for part in order]
-        assert positions == sorted(positions)
-        with pytest.raises(openmm.OpenMMException, match=f"other engine cannot take its place: {lack}"):
-            raise openmm.OpenMMException(message)
-    neither = ask(hidden="xtb,tblite", LD_LIBRARY_PATH=broken)["gas"]
-    assert "libxtb could not be loaded" in neither and "tblite could not be loaded" in neither
-    assert "pip install tblite" in neither and "OPENMMKSTEP_LIBTBLITE: not set" in neither
+        order += ["The other engine cannot take its place: " + lack]
+        found = [no_libxtb[key].find(part) for part in order]
+        assert -1 not in found and found == sorted(found), no_libxtb[key]
+    for part in ("libxtb could not be loaded", "tblite could not be loaded", "pip install tblite", "LIBTBLITE: not set"):
+        assert part in nothing["gas"]
     # Who names a libxtb gets that or nothing.
-    named = ask(OPENMMKSTEP_LIBXTB="/nonexistent/libxtb.so")
     assert "excludes all other places: /nonexistent/libxtb.so: cannot open" in named["gas"]
+    assert tblite["gas"] == "tblite" and "tblite has no GFN-FF" in tblite["GFN-FF"]
+    assert "libxtb could not be loaded" in libxtb["gas"]
+    assert "tblite could not be loaded" in no_tblite["gas"] and no_tblite["libxtb"][0] == "6.5.1"
 
 
-def test_an_engine_that_is_asked_for(places):
-    assert ask("tblite")["gas"] == "tblite"
-    assert "libxtb could not be loaded" in ask("libxtb", hidden="xtb", LD_LIBRARY_PATH=str(places["broken"]))["gas"]
-    missing = ask("tblite", hidden="tblite", LD_LIBRARY_PATH=str(places["broken"]))
-    assert "tblite could not be loaded" in missing["gas"] and missing["libxtb"][0] == "6.5.1"
+def test_package_that_is_not_installed(monkeypatch):
+    assert _engines.find_engine("libxtb").exists() and _engines.find_engine("tblite").exists()
+    monkeypatch.setitem(sys.modules, "xtb", None)
+    monkeypatch.setitem(sys.modules, "tblite", None)
+    assert _engines.find_engine("libxtb") is None and _engines.find_engine("tblite") is None
 
 
 def test_check_installation_tells_what_else_is_there(places):
-    environment = {k: v for k, v in os.environ.items() if k not in VARIABLES}
-    environment |= {"LD_LIBRARY_PATH": str(places["broken"]), "CONDA_PREFIX": str(places["conda"].parent)}
+    environment = clean_environment(LD_LIBRARY_PATH=str(places["broken"]), CONDA_PREFIX=str(places["conda"].parent))
     command = [sys.executable, "-m", "openmmkstep"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()[3:]
@@ -129,9 +149,6 @@ def test_check_installation_tells_what_else_is_there(places):
         f"  not used: libxtb 6.5.9: {places['conda'] / 'libxtb.so.6.5.9'}, from the conda environment",
         f"tblite {tblite}: {_engines.find_engine('tblite')}, from the PyPI package tblite",
     ]
-    environment["OPENMMKSTEP_LIBTBLITE"] = str(places["broken"] / "libtblite.so.0")
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "tblite: not usable: XtbForce: tblite could not be loaded" in result.stdout
 
 
 def test_a_library_that_kills_the_process(tmp_path):
@@ -141,6 +158,9 @@ def test_a_library_that_kills_the_process(tmp_path):
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(tmp_path / "libxtb.so.6"), str(source)], check=True)
     message = _engines.probe_engine("libxtb", str(tmp_path / "libxtb.so.6"))
     assert "ended the process with signal 11" in message
+    (tmp_path / "libtblite.so.0").write_text("this is not a library")
+    message = _engines.probe_engine("tblite", str(tmp_path / "libtblite.so.0"))
+    assert message.startswith("XtbForce: tblite could not be loaded")
 
 
 def corrector_of(system):
@@ -164,7 +184,8 @@ def test_create_system_with_an_engine(tmp_path):
     np.testing.assert_allclose(results["tblite"][1], results["libxtb"][1], atol=0.1)
     assert corrector_of(createQMMMSystem(topology, mm, range(3))).getEngine() == "auto"
     setup = readSetup(write(tmp_path, qmmm="atoms = [0, 1, 2, 3, 4, 5]\nembedding = 'none'\nengine = 'tblite'"))
-    assert corrector_of(setup.create(None)).getEngine() == "tblite"
+    with pytest.warns(QMMMWarning):  # the six atoms are cut off at an amide
+        assert corrector_of(setup.create(None)).getEngine() == "tblite"
     with pytest.raises(ValueError, match="engine.*'auto', 'libxtb' or 'tblite'"):
         readSetup(write(tmp_path, qmmm="atoms = [0, 1, 2]\nengine = 'mopac'"))
 

@@ -99,18 +99,20 @@ def test_same_as_the_python_interface_of_tblite(name, method):
 def test_engines_agree(name, method):
     results = {}
     for engine in ("libxtb", "tblite"):
-        force, x = make(name, method, engine)
+        force, x = make(name, method, engine, accuracy=1e-4)
         context = make_context(force, len(x), x)
         state = force.computeQMRegion(context)
         energy, forces = energy_forces(context)
         assert state.energy == energy
         np.testing.assert_array_equal(state.forces, forces)
-        results[engine] = (*energy_forces(context), state.charges)
+        results[engine] = (energy, forces, state.charges)
     (e1, f1, q1), (e2, f2, q2) = results.values()
-    # The libraries' constants of nature differ in the 9th digit: 2.4e-9 of the energy, 3e-7 of the largest force at most.
-    assert abs(e1 - e2) < 5e-9 * abs(e1)
-    assert np.abs(f1 - f2).max() < 1e-6 * np.abs(f1).max()
-    np.testing.assert_allclose(q1, q2, atol=1e-5)
+    # Converged SCF: what is left is 1.3e-9 of the energy (6e-5 kJ/mol for the dipeptide) and 2e-4 kJ/mol/nm, of forces of
+    # hundreds, at most; 9e-9 e.
+    assert abs(e1 - e2) < 2.5e-9 * abs(e1)
+    np.testing.assert_allclose(f1, f2, atol=4e-4, rtol=0)
+    assert np.linalg.norm(f1 - f2) < 1e-6 * np.linalg.norm(f1) or name == "O2"  # which is near its minimum
+    np.testing.assert_allclose(q1, q2, atol=1e-7)
 
 
 def test_settings_reach_tblite():
@@ -126,7 +128,7 @@ def test_settings_reach_tblite():
     assert drops[0] > 0.1
     assert drops[1] == pytest.approx(drops[0], abs=1e-4)
     exact, loose = (
-        energy_of(make_context(make("formaldehyde", "GFN2-xTB", accuracy=a)[0], 4, x)) for a in (0.001, 1000)
+        energy_of(make_context(make("formaldehyde", "GFN2-xTB", accuracy=a)[0], 4, x)) for a in (0.001, 100)
     )
     assert 1e-7 < abs(exact - loose) < 1
 
@@ -135,20 +137,15 @@ def test_settings_reach_tblite():
 def test_scf_failure_and_recovery(method):
     force, x = make("formaldehyde", method, accuracy=0.2)
     expected = energy_of(make_context(force, 4, x))
+    force, _ = make("formaldehyde", method, accuracy=0.2)
     force.setMaxIterations(2)
     context = make_context(force, 4, x)
     for _ in range(3):
         message = r"(?s)failed at the current positions.*converge.*setMaxIterations"
         with pytest.raises(openmm.OpenMMException, match=message):
             energy_of(context)
-    # The metropolis scheme takes it for a rejected proposal, which it does with a ConvergenceError only.
     force.setMaxIterations(250)
-    context = make_context(force, 4, x)
-    collapsed = x.copy()
-    collapsed[1] = collapsed[0]
-    context.setPositions(collapsed)
-    with pytest.raises(openmm.OpenMMException, match="at the current positions"):
-        energy_of(context)
+    context.reinitialize()
     context.setPositions(x)
     assert energy_of(context) == pytest.approx(expected, abs=1e-6)
 
@@ -179,7 +176,7 @@ def test_a_failed_scf_is_a_rejection():
     model.setForceGroup(2)
     integrator = KStepIntegrator(0.0005, 4, "metropolis", 300)
     context = make_context([corrector(enough)[0], model], 4, x, integrator)
-    integrator.step(4)
+    integrator.step(1)
     statistics = integrator.getStatistics()
     assert (statistics["macroSteps"], statistics["accepted"]) == (1, 0)
     np.testing.assert_array_equal(get_positions(context), x)
@@ -210,11 +207,10 @@ def test_warm_start_is_forgotten_for_restarts():
     other.getIntegrator().step(5)
     np.testing.assert_array_equal(get_positions(other), get_positions(context))
     # The test has something to find: at this accuracy a warm start leaves its mark.
-    force, _ = make("ethanol", "GFN2-xTB", accuracy=1)
-    warm = make_context(force, 9, ETHANOL_X)
+    warm, cold = (make_context(make("ethanol", "GFN2-xTB", accuracy=1)[0], 9, ETHANOL_X) for _ in range(2))
     energy_of(warm)
     warm.setPositions(x)
-    cold = make_context(force, 9, x)
+    cold.setPositions(x)
     assert energy_of(warm) != energy_of(cold)
 
 
@@ -231,6 +227,7 @@ def test_violent_geometry(case, method):
     """Either a finite energy or an exception that says what failed; good positions work as before afterwards."""
     force, x = make("bent water", method)
     expected, forces = energy_forces(make_context(force, 3, x))
+    force, _ = make("bent water", method)
     context = make_context(force, 3, x)
     for start in ("warm", "cold after a failure"):
         if start == "warm":
@@ -329,4 +326,4 @@ def test_what_tblite_lacks():
     with pytest.raises(openmm.OpenMMException, match="tblite has no GFN-FF"):
         make_context(gfnff, 3, x[:3])
     with pytest.raises(openmm.OpenMMException, match="expected the engine 'auto', 'libxtb' or 'tblite', found 'mopac'"):
-        force.setEngine("mopac")
+        make_xtb("bent water", "GFN-FF")[0].setEngine("mopac")
