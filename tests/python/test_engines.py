@@ -17,6 +17,10 @@ import openmmkstep
 from openmmkstep import XtbForce, _engines, cast, createQMMMSystem
 from openmmkstep.qmmm import QMMMWarning, describe, readSetup
 
+pytestmark = pytest.mark.skipif(
+    None in map(_engines.find_engine, _engines.ENGINES), reason="needs the packages xtb and tblite"
+)
+
 ASK = """
 import json, os, sys
 import openmm, openmmkstep
@@ -122,7 +126,12 @@ def test_choice_and_messages(places):
         order += ["The other engine cannot take its place: " + lack]
         found = [no_libxtb[key].find(part) for part in order]
         assert -1 not in found and found == sorted(found), no_libxtb[key]
-    for part in ("libxtb could not be loaded", "tblite could not be loaded", "pip install tblite", "LIBTBLITE: not set"):
+    for part in (
+        "libxtb could not be loaded",
+        "tblite could not be loaded",
+        "pip install tblite",
+        "LIBTBLITE: not set",
+    ):
         assert part in nothing["gas"]
     # Who names a libxtb gets that or nothing.
     assert "excludes all other places: /nonexistent/libxtb.so: cannot open" in named["gas"]
