@@ -89,14 +89,15 @@ def engine_lines() -> list[str]:
         if isinstance(used, str):
             lines.append(f"{engine}: not usable: {used}")
             continue
-        places = list(zip(*bindings.XtbForce_getEnginePlaces(engine), strict=True))
         found = {}
-        for name, file in places:
+        for name, file in zip(*bindings.XtbForce_getEnginePlaces(engine), strict=True):
             # A soname has no slash, and only the loader knows where it is.
-            if file and ("/" not in file or Path(file).exists()):
-                other = probe_engine(engine, file)
-                if isinstance(other, EngineFile):
-                    found.setdefault(other.file, (name, other))
+            if not file or ("/" in file and not Path(file).exists()):
+                continue
+            is_used = "/" in file and str(Path(file).resolve()) == used.file
+            other = used if is_used else probe_engine(engine, file)
+            if isinstance(other, EngineFile):
+                found.setdefault(other.file, (name, other))
         name, _ = found.pop(used.file)
         lines.append(f"{_label(engine, used)}, from {name}")
         lines += [f"  not used: {_label(engine, other)}, from {name}" for name, other in found.values()]

@@ -11,6 +11,7 @@ import numpy as np
 import openmm
 import pytest
 from conftest import CHARGES, energy_forces, energy_of, make_context, make_xtb, water_positions, water_system
+from small_systems import alanine_dipeptide
 from test_setup_file import write
 
 import openmmkstep
@@ -176,21 +177,33 @@ def corrector_of(system):
     return next(f for f in map(cast, system.getForces()) if isinstance(f, XtbForce))
 
 
-def test_create_system_with_an_engine(tmp_path):
-    topology, mm = water_system(4)
-    x = water_positions(4, 3)
+@pytest.mark.parametrize("region", ["molecule", "cut", "mulliken"])
+def test_create_system_with_an_engine(region):
+    """The same System but for the engine; with a cut there is a link atom, and Mulliken charges are computed with it."""
+    if region == "cut":
+        topology, mm, x = alanine_dipeptide(2, None)
+        qm = [10, 11, 12, 13]
+    else:
+        (topology, mm), x, qm = water_system(4), water_positions(4, 3), range(3)
+    charges = "mulliken" if region == "mulliken" else "auto"
     results = {}
     for engine in ("libxtb", "tblite"):
-        system = createQMMMSystem(topology, mm, range(3), embedding="mechanical", engine=engine)
+        system = createQMMMSystem(topology, mm, qm, embedding="mechanical", engine=engine, charges=charges, positions=x)
         assert corrector_of(system).getEngine() == engine
         version = XtbForce.getEngineInfo(engine)[0]
-        assert f"3 of 12 particles, GFN2-xTB by {engine} {version}, charge 0" in describe(topology, system)
+        assert f"{len(qm)} of {len(x)} particles, GFN2-xTB by {engine} {version}, charge 0" in describe(
+            topology, system
+        )
         context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
         context.setPositions(x)
         results[engine] = energy_forces(context)
     # SCF errors at accuracy 0.05, and the libraries' constants of nature.
     assert results["tblite"][0] == pytest.approx(results["libxtb"][0], abs=1e-3)
     np.testing.assert_allclose(results["tblite"][1], results["libxtb"][1], atol=0.1)
+
+
+def test_engine_in_set_up_files(tmp_path):
+    topology, mm = water_system(2)
     assert corrector_of(createQMMMSystem(topology, mm, range(3))).getEngine() == "auto"
     setup = readSetup(write(tmp_path, qmmm="atoms = [0, 1, 2, 3, 4, 5]\nembedding = 'none'\nengine = 'tblite'"))
     with pytest.warns(QMMMWarning):  # the six atoms are cut off at an amide
