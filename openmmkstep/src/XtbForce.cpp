@@ -1,6 +1,8 @@
 #include "openmmkstep/XtbForce.h"
+#include "openmmkstep/internal/LibxtbLibrary.h"
+#include "openmmkstep/internal/TbliteLibrary.h"
+#include "openmmkstep/internal/XtbCalculator.h"
 #include "openmmkstep/internal/XtbForceImpl.h"
-#include "openmmkstep/internal/XtbLibrary.h"
 #include "openmmkstep/internal/XtbShells.h"
 #include "openmm/OpenMMException.h"
 
@@ -9,7 +11,7 @@ using namespace OpenMM;
 using namespace std;
 
 XtbForce::XtbForce(const string& method, const vector<int>& particles, const vector<int>& atomicNumbers, int charge, int multiplicity) :
-        QMRegionForce(particles), method(method), atomicNumbers(atomicNumbers), charge(charge), multiplicity(multiplicity),
+        QMRegionForce(particles), method(method), engine("auto"), atomicNumbers(atomicNumbers), charge(charge), multiplicity(multiplicity),
         maxIterations(250), numThreads(1), accuracy(0.05), electronicTemperature(300) {
     if (method != "GFN1-xTB" && method != "GFN2-xTB" && method != "GFN-FF")
         throw OpenMMException("XtbForce: expected the method 'GFN1-xTB', 'GFN2-xTB' or 'GFN-FF', found '"+method+"'.");
@@ -20,6 +22,16 @@ XtbForce::XtbForce(const string& method, const vector<int>& particles, const vec
             throw OpenMMException("XtbForce: atomic numbers must be from 1 to 86, found "+to_string(number)+".");
     if (multiplicity < 1)
         throw OpenMMException("XtbForce: the multiplicity 2S+1 must be at least 1, found "+to_string(multiplicity)+".");
+}
+
+void XtbForce::setEngine(const string& engine) {
+    if (engine != "auto" && engine != "libxtb" && engine != "tblite")
+        throw OpenMMException("XtbForce: expected the engine 'auto', 'libxtb' or 'tblite', found '"+engine+"'.");
+    this->engine = engine;
+}
+
+string XtbForce::findEngine() const {
+    return XtbCalculator::findLibrary(*this).getName();
 }
 
 void XtbForce::setAccuracy(double accuracy) {
@@ -63,8 +75,34 @@ double XtbForce::getElementHardness(const string& method, int atomicNumber) {
     return XtbShells::get(method == "GFN1-xTB", atomicNumber).hardness;
 }
 
-void XtbForce::setLibraryPath(const string& path) {
-    XtbLibrary::setPath(path);
+static void checkEngine(const string& engine) {
+    if (engine != "libxtb" && engine != "tblite")
+        throw OpenMMException("XtbForce: expected the engine 'libxtb' or 'tblite', found '"+engine+"'.");
+}
+
+void XtbForce::getEngineInfo(const string& engine, string& version, string& file) {
+    checkEngine(engine);
+    const EngineLibrary& library = (engine == "libxtb" ? static_cast<const EngineLibrary&>(LibxtbLibrary::get()) : TbliteLibrary::get());
+    version = library.getVersion();
+    file = library.getPath();
+}
+
+void XtbForce::getEnginePlaces(const string& engine, vector<string>& names, vector<string>& files) {
+    checkEngine(engine);
+    names.clear();
+    files.clear();
+    for (const EngineLibrary::Place& place : (engine == "libxtb" ? LibxtbLibrary::getPlaces() : TbliteLibrary::getPlaces())) {
+        names.push_back(place.name);
+        files.push_back(place.file);
+    }
+}
+
+void XtbForce::setPackageFile(const string& engine, const string& file) {
+    checkEngine(engine);
+    if (engine == "libxtb")
+        LibxtbLibrary::setPackageFile(file);
+    else
+        TbliteLibrary::setPackageFile(file);
 }
 
 ForceImpl* XtbForce::createImpl() const {

@@ -20,7 +20,7 @@ void XtbForceImpl::initialize(ContextImpl& context) {
         electrons += number;
     if (electrons < multiplicity-1 || (electrons-(multiplicity-1))%2 != 0)
         throw OpenMMException("XtbForce: "+to_string(electrons)+" electrons (charge "+to_string(force.getCharge())+(force.getNumLinkAtoms() > 0 ? ", link hydrogens included" : "")+") cannot have multiplicity "+to_string(multiplicity)+".  Check the charge, the multiplicity and whether hydrogens are missing.");
-    calculator.reset(new XtbCalculator(force));
+    calculator = XtbCalculator::create(force);
 }
 
 double XtbForceImpl::compute(Embedding& embedding) {

@@ -1,6 +1,7 @@
 // The files here are the only ones that include torch.  They are a library of their own, so that everything else works
 // without torch.
 #include "openmmkstep/internal/KStepModel.h"
+#include "openmmkstep/internal/TemporaryFolder.h"
 #include "openmmkstep/internal/export.h"
 #include "readNetwork.h"
 #include "openmm/OpenMMException.h"
@@ -12,12 +13,9 @@
 #include <torch/script.h>
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <regex>
 #include <sstream>
-#include <unistd.h>
 
 using namespace OpenMMKStep;
 using namespace OpenMM;
@@ -157,20 +155,19 @@ public:
             throw OpenMMException(owner+": the package was compiled for the processor '"+contract.processor+"', whose instructions this machine does not have."+remedy);
         if (!contract.outputsForces)
             throw OpenMMException(owner+": a package must return forces, but its contract names none."+remedy);
-        const char* base = getenv("TMPDIR");
-        string folder = string(base == NULL || *base == 0 ? "/tmp" : base)+"/openmmkstep-XXXXXX";
-        if (mkdtemp(&folder[0]) == NULL)
-            throw OpenMMException(owner+": no temporary folder for the package's library can be made in "+folder.substr(0, folder.rfind('/'))+".  Set TMPDIR to a folder that can be written.");
-        string file = folder+"/model.so", error;
+        string error;
         try {
+            TemporaryFolder folder(owner, "the package's library");
+            string file = folder.getPath()+"/model.so";
             ofstream(file, ios::binary) << library << flush;
             runner.reset(new torch::inductor::AOTIModelContainerRunnerCpu(file, 1, true));
+        }
+        catch (const OpenMMException&) {
+            throw;
         }
         catch (const exception& e) {
             error = firstLines(e);
         }
-        remove(file.c_str());
-        rmdir(folder.c_str());
         if (runner == NULL)
             throw OpenMMException(owner+": the package's library cannot be loaded: "+error+"."+remedy);
         library = string();

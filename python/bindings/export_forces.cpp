@@ -86,8 +86,21 @@ static void exportXtbForce(py::module_& m) {
         return park(new XtbForce(method, particles, numbers, charge, multiplicity));
     });
     m.def("XtbForce_isInstance", [](py::object force) { return tryUnwrap<F>(force) != NULL; });
-    m.def("XtbForce_setLibraryPath", &XtbForce::setLibraryPath);
+    m.def("XtbForce_setPackageFile", &F::setPackageFile);
+    m.def("XtbForce_getEngineInfo", [](const string& engine) {
+        string version, file;
+        F::getEngineInfo(engine, version, file);
+        return make_tuple(version, file);
+    });
+    m.def("XtbForce_getEnginePlaces", [](const string& engine) {
+        vector<string> names, files;
+        F::getEnginePlaces(engine, names, files);
+        return make_tuple(names, files);
+    });
     m.def("XtbForce_getMethod", method<F>(&F::getMethod));
+    m.def("XtbForce_getEngine", method<F>(&F::getEngine));
+    m.def("XtbForce_setEngine", method<F>(&F::setEngine));
+    m.def("XtbForce_findEngine", method<F>(&F::findEngine));
     m.def("XtbForce_getAtomicNumbers", method<F>(&F::getAtomicNumbers));
     m.def("XtbForce_getCharge", method<F>(&F::getCharge));
     m.def("XtbForce_getMultiplicity", method<F>(&F::getMultiplicity));

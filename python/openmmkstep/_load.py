@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
-from pathlib import Path
 from types import ModuleType
+
+from ._engines import ENGINES, engine_lines, find_engine
 
 _PLUGIN_FILE = "libOpenMMKStepReference.so"
 
@@ -60,19 +60,11 @@ def load_bindings() -> ModuleType:
             f"OpenMM did not load {_PLUGIN_FILE}; it looks for plugins in {openmm.version.openmm_library_path}/plugins, "
             "or where the environment variable OPENMM_PLUGIN_DIR says. Reinstall openmmkstep next to this OpenMM."
         )
-    path = find_libxtb()
-    if path is not None:
-        bindings.XtbForce_setLibraryPath(str(path))
+    for engine in ENGINES:
+        path = find_engine(engine)
+        if path is not None:
+            bindings.XtbForce_setPackageFile(engine, str(path))
     return bindings
-
-
-def find_libxtb() -> Path | None:
-    """The libxtb of the PyPI package xtb, or None if that is not installed."""
-    spec = importlib.util.find_spec("xtb")
-    if spec is None or spec.origin is None:
-        return None
-    libraries = sorted((Path(spec.origin).parent.parent / "xtb.libs").glob("libxtb*.so*"))
-    return libraries[0] if libraries else None
 
 
 def load_torch() -> ModuleType:
@@ -99,7 +91,7 @@ def load_torch() -> ModuleType:
 
 
 def check_installation() -> str:
-    """Describe what is installed: one line each for OpenMM, its platforms, torch and libxtb."""
+    """Describe what is installed: a line each for OpenMM with its platforms, torch, and the xTB engines that are found."""
     import openmm
 
     bindings = load_bindings()
@@ -109,13 +101,11 @@ def check_installation() -> str:
         torch = f"torch {load_torch().__version__}"
     except ImportError as e:
         torch = f"torch: not usable: {e}"
-    path = find_libxtb()
-    lines = [
-        f"openmmkstep {bindings.version}",
-        f"OpenMM {_installed_version('openmm')} (built for {bindings.openmmVersion}); KStepIntegrator runs on: {', '.join(names)}",
-        torch,
-        f"libxtb: {path}"
-        if path
-        else "libxtb: not found in Python packages; libxtb.so.6 of the system is used if there is one",
-    ]
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            f"openmmkstep {bindings.version}",
+            f"OpenMM {_installed_version('openmm')} (built for {bindings.openmmVersion}); KStepIntegrator runs on: {', '.join(names)}",
+            torch,
+            *engine_lines(),
+        ]
+    )

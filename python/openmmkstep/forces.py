@@ -48,11 +48,12 @@ class QMRegionState:
 
 
 class XtbForce(QMRegionForce):
-    """The energy of a QM region by extended tight binding (libxtb), in the field of embedding charges.
+    """The energy of a QM region by extended tight binding, in the field of embedding charges.
 
     E = E_xTB(x_QM; {S_g(j) Q_j at x_j}) - k_e sum_j S_g(j) sum_a C_aj / R_aj, with forces on every QM particle, every
-    particle that a bond was cut to, and every charge. The QM region, with its link hydrogens, is one molecule. Needs
-    libxtb when a Context is created (``pip install xtb``).
+    particle that a bond was cut to, and every charge. The QM region, with its link hydrogens, is one molecule. Needs an
+    engine when a Context is created: libxtb (``pip install xtb``), or tblite (``pip install tblite``) where there are no
+    embedding charges; see setEngine().
 
     GFN-FF derives its topology from the first geometry that a Context evaluates, so start from a reasonable one; it
     cannot be embedded. OpenMM's LocalEnergyMinimizer begins with a step of 1 nm, summed over all particles: a QM
@@ -76,7 +77,8 @@ class XtbForce(QMRegionForce):
     ------
     OpenMMException
         For an unknown method or element, lists of different lengths or repeated particles. When a Context is created:
-        for a multiplicity that the number of electrons, link hydrogens included, does not allow. In dynamics: if the
+        for a multiplicity that the number of electrons, link hydrogens included, does not allow, and if there is no
+        engine that can compute this. In dynamics: if the
         SCF fails from a warm and a cold start, or the periodic box is too small.
     ValueError
         For a charge that is not a whole number.
@@ -114,12 +116,43 @@ class XtbForce(QMRegionForce):
         """Get the spin multiplicity 2S+1 of the QM region."""
         return _c.XtbForce_getMultiplicity(self)
 
+    def getEngine(self) -> str:
+        """Get the engine that was chosen: 'auto', 'libxtb' or 'tblite'."""
+        return _c.XtbForce_getEngine(self)
+
+    def setEngine(self, engine: str) -> None:
+        """Set the engine that computes the energy. They agree to within 1e-3 kJ/mol.
+
+        Parameters
+        ----------
+        engine : str
+            'libxtb'; 'tblite', for GFN1-xTB and GFN2-xTB without embedding charges; or 'auto', the default: libxtb, or
+            tblite if it can take its place where libxtb cannot be loaded and the environment variable
+            OPENMMKSTEP_LIBXTB does not ask for it
+
+        Raises
+        ------
+        OpenMMException
+            For an unknown engine.
+        """
+        _c.XtbForce_setEngine(self, engine)
+
+    def findEngine(self) -> str:
+        """Find the engine that computes this force in this process, 'libxtb' or 'tblite', and load it.
+
+        Raises
+        ------
+        OpenMMException
+            If there is none, or it cannot do what this force asks for.
+        """
+        return _c.XtbForce_findEngine(self)
+
     def getAccuracy(self) -> float:
-        """Get the accuracy of the SCF: a factor on libxtb's own thresholds, smaller is tighter."""
+        """Get the accuracy of the SCF: a factor on the engine's own thresholds, smaller is tighter."""
         return _c.XtbForce_getAccuracy(self)
 
     def setAccuracy(self, accuracy: float) -> None:
-        """Set the accuracy of the SCF: a factor on libxtb's thresholds, whose own default is 1; here it is 0.05.
+        """Set the accuracy of the SCF: a factor on the engine's thresholds, whose own default is 1; here it is 0.05.
 
         What is left of the SCF drifts downhill in NVE: a guest of 30 atoms in water lost 0.043 kJ/mol/ps at 0.2, 0.011 at
         0.05 and 0.003 at 0.01. 0.05 costs 6 % more than 0.2, and 0.01 12 %.
@@ -131,7 +164,7 @@ class XtbForce(QMRegionForce):
         return _c.XtbForce_getElectronicTemperature(self) * KELVIN
 
     def setElectronicTemperature(self, temperature) -> None:
-        """Set the electronic temperature of the Fermi smearing (K); the default is libxtb's 300 K."""
+        """Set the electronic temperature of the Fermi smearing (K); the default is the engines' 300 K."""
         _c.XtbForce_setElectronicTemperature(self, strip(temperature, KELVIN))
 
     def getMaxIterations(self) -> int:
@@ -143,11 +176,11 @@ class XtbForce(QMRegionForce):
         _c.XtbForce_setMaxIterations(self, iterations)
 
     def getNumThreads(self) -> int:
-        """Get the number of threads that libxtb uses."""
+        """Get the number of threads that the engine uses."""
         return _c.XtbForce_getNumThreads(self)
 
     def setNumThreads(self, threads: int) -> None:
-        """Set the number of threads that libxtb uses; the default, 1, is the fastest below about 100 QM atoms."""
+        """Set the number of threads that the engine uses; the default, 1, is the fastest below about 100 QM atoms."""
         _c.XtbForce_setNumThreads(self, threads)
 
     def getPartialCharges(self, context: openmm.Context) -> unit.Quantity:
@@ -177,6 +210,17 @@ class XtbForce(QMRegionForce):
             If the SCF fails, the periodic box is too small, or the damping lengths do not fit.
         """
         return QMRegionState(*_c.XtbForce_computeQMRegion(self, context, [strip(d, NANOMETER) for d in dampingLengths]))
+
+    @staticmethod
+    def getEngineInfo(engine: str) -> tuple[str, str]:
+        """Get the version (empty if the library does not tell) and the file of 'libxtb' or 'tblite', and load it.
+
+        Raises
+        ------
+        OpenMMException
+            If it cannot be loaded; the message lists where it was looked for.
+        """
+        return _c.XtbForce_getEngineInfo(engine)
 
     @staticmethod
     def getElementHardness(method: str, atomicNumber: int) -> float:

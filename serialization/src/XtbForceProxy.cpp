@@ -11,9 +11,10 @@ XtbForceProxy::XtbForceProxy() : SerializationProxy("XtbForce") {
 }
 
 void XtbForceProxy::serialize(const void* object, SerializationNode& node) const {
-    node.setIntProperty("version", 2);
+    node.setIntProperty("version", 3);
     const XtbForce& force = *reinterpret_cast<const XtbForce*>(object);
     node.setStringProperty("method", force.getMethod());
+    node.setStringProperty("engine", force.getEngine());
     node.setIntProperty("charge", force.getCharge());
     node.setIntProperty("multiplicity", force.getMultiplicity());
     node.setDoubleProperty("accuracy", force.getAccuracy());
@@ -27,11 +28,12 @@ void XtbForceProxy::serialize(const void* object, SerializationNode& node) const
 }
 
 void* XtbForceProxy::deserialize(const SerializationNode& node) const {
-    checkVersion(node, 2);
+    checkVersion(node, 3);
     vector<int> numbers;
     for (const SerializationNode& element : node.getChildNode("Elements").getChildren())
         numbers.push_back(element.getIntProperty("number"));
     unique_ptr<XtbForce> force(new XtbForce(node.getStringProperty("method"), readParticles(node), numbers, node.getIntProperty("charge"), node.getIntProperty("multiplicity")));
+    force->setEngine(node.getStringProperty("engine", "auto")); // versions 1 and 2 have none
     force->setAccuracy(node.getDoubleProperty("accuracy"));
     force->setElectronicTemperature(node.getDoubleProperty("electronicTemperature"));
     force->setMaxIterations(node.getIntProperty("maxIterations"));

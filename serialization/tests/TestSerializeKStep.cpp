@@ -249,12 +249,14 @@ void testOldForce() {
     ASSERT_EQUAL(1, force.getNumEmbeddingCharges());
     ASSERT_EQUAL(0, force.getNumLinkAtoms()+force.getNumVirtualCharges()+force.getNumExceptions()+force.getNumEmbeddingGroups());
     ASSERT_EQUAL(0.0, force.getCutoffDistance());
+    ASSERT_EQUAL(string("auto"), force.getEngine());
     ASSERT(!force.usesPeriodicBoundaryConditions());
 }
 
 void testXtbForce() {
     XtbForce force("GFN1-xTB", {5, 2, 11}, {8, 1, 1}, 1, 2);
     force.setAccuracy(0.37);
+    force.setEngine("tblite");
     force.setElectronicTemperature(1234.5);
     force.setMaxIterations(77);
     force.setNumThreads(3);
@@ -269,11 +271,12 @@ void testXtbForce() {
     ASSERT_EQUAL(1, copy.getCharge());
     ASSERT_EQUAL(2, copy.getMultiplicity());
     ASSERT_EQUAL(0.37, copy.getAccuracy());
+    ASSERT_EQUAL(string("tblite"), copy.getEngine());
     ASSERT_EQUAL(1234.5, copy.getElectronicTemperature());
     ASSERT_EQUAL(77, copy.getMaxIterations());
     ASSERT_EQUAL(3, copy.getNumThreads());
     ASSERT_EQUAL(xml, toXml<Force>(copy, "Force"));
-    ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "version=\"2\"", "version=\"0\"")), "Unsupported version number 0");
+    ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "version=\"3\"", "version=\"0\"")), "Unsupported version number 0");
     ASSERT_THROWS(fromXml<Force>(replaceOnce(xml, "GFN1-xTB", "GFN3-xTB")), "found 'GFN3-xTB'");
 }
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import BLOCK_TORCH, run_python
 
 import openmmkstep
-from openmmkstep import _load
+from openmmkstep import _engines, _load
 
 XTB = """
 import openmm, openmmkstep
@@ -30,7 +30,9 @@ def test_check_installation():
     assert lines[0] == f"openmmkstep {openmmkstep.__version__}"
     assert re.search(r"OpenMM 8\.6.* runs on: .*Reference.*CPU", lines[1])
     assert lines[2].startswith("torch 2.")
-    assert Path(lines[3].removeprefix("libxtb: ")).exists()
+    engines = [line.split(", from ")[0] for line in lines[3:] if not line.startswith("  not used: ")]
+    assert [line.split()[0] for line in engines] == ["libxtb", "tblite"]
+    assert all(Path(line.split(": ")[1]).exists() for line in engines)
 
 
 def test_run_as_a_module():
@@ -62,7 +64,7 @@ def test_libxtb_is_another_library(tmp_path):
 
 
 def test_libxtb_by_environment_variable():
-    result = run_python(XTB, {"OPENMMKSTEP_LIBXTB": str(_load.find_libxtb())})
+    result = run_python(XTB, {"OPENMMKSTEP_LIBXTB": str(_engines.find_engine("libxtb"))})
     assert result.returncode == 0, result.stderr
     # GFN2-xTB's helium: -1.743 Hartree.
     assert float(result.stdout.split()[1]) == pytest.approx(-1.743 * 2625.5, abs=3)

@@ -21,7 +21,7 @@ def test_describes_a_cut_in_a_periodic_box():
     topology, mm, x = alanine_dipeptide(40, "cubic")
     system = createQMMMSystem(topology, mm, SIDE_CHAIN, **RADII)
     text = describe(topology, system, x)
-    assert "QM region: 4 of 142 particles, GFN2-xTB, charge 0, multiplicity 1" in text
+    assert "QM region: 4 of 142 particles, GFN2-xTB by libxtb 6" in text and ", charge 0, multiplicity 1" in text
     assert "residues (QM atoms): ALA 2 (4)" in text
     assert "CB of ALA 2 (atom 10) - CA of ALA 2 (atom 8), link hydrogen at 0.109 nm" in text
     host = nonbonded_of(system).getParticleParameters(8)[0]._value

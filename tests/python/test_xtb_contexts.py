@@ -132,6 +132,7 @@ def test_copies_of_the_force(way):
     force.setElectronicTemperature(400 * unit.kelvin)
     force.setMaxIterations(99)
     force.setNumThreads(2)
+    force.setEngine("libxtb")
     force.setForceGroup(7)
     force.setName("my xTB")
     other = way(force)
@@ -142,7 +143,7 @@ def test_copies_of_the_force(way):
         [6, 8, 8, 1],
     )
     assert (other.getCharge(), other.getMultiplicity(), other.getAccuracy()) == (-1, 1, 0.05)
-    assert (other.getMaxIterations(), other.getNumThreads()) == (99, 2)
+    assert (other.getMaxIterations(), other.getNumThreads(), other.getEngine()) == (99, 2, "libxtb")
     assert other.getElectronicTemperature() == 400 * unit.kelvin
     assert (other.getForceGroup(), other.getName(), other.getNumParticles()) == (7, "my xTB", 4)
     assert other.getNumEmbeddingCharges() == 3

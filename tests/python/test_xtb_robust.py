@@ -283,9 +283,12 @@ for i in range(2):
 
 def test_gfnff_leaves_nothing_behind(tmp_path):
     """GFN-FF writes files and prints, partly at exit from the Fortran library's buffers: the user sees nothing of it."""
-    result = run_python(GFNFF, arguments=[str(tmp_path)])
+    (tmp_path / "tmp").mkdir()
+    result = run_python(GFNFF, {"TMPDIR": str(tmp_path / "tmp")}, [str(tmp_path)])
     assert (result.returncode, result.stdout, result.stderr) == (0, "before\nbetween\nbetween\n", "")
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.rglob("*")] == ["tmp"]
+    result = run_python(GFNFF, {"TMPDIR": str(tmp_path / "none")}, [str(tmp_path)])
+    assert f"XtbForce: no temporary folder for GFN-FF can be made in {tmp_path / 'none'}.  Set TMPDIR" in result.stderr
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -42,6 +42,7 @@ class QMMMSection(_Section):
     switchingDistance: float | None = None
     boundary: str = "rcd"
     charges: str | list[float] = "auto"
+    engine: Literal["auto", "libxtb", "tblite"] = "auto"
 
 
 class SetupFile(_Section):

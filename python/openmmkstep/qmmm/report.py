@@ -132,6 +132,14 @@ def _model(system: openmm.System) -> KStepModelForce | None:
     return next((f for f in map(cast, system.getForces()) if isinstance(f, KStepModelForce)), None)
 
 
+def _engine(xtb: XtbForce) -> str:
+    try:
+        engine = xtb.findEngine()
+    except openmm.OpenMMException:
+        return "no engine (python -m openmmkstep says what is found)"
+    return f"{engine} {XtbForce.getEngineInfo(engine)[0]}".rstrip()
+
+
 def _name(atom: app.topology.Atom) -> str:
     return f"{atom.name} of {atom.residue.name} {atom.residue.id} (atom {atom.index})"
 
@@ -144,8 +152,8 @@ def _region_lines(topology: app.Topology, system: openmm.System, xtb: XtbForce, 
         residues[residue] = residues.get(residue, 0) + 1
     listed = ", ".join(f"{name} ({n})" for name, n in residues.items())
     lines = [
-        f"QM region: {xtb.getNumParticles()} of {system.getNumParticles()} particles, {xtb.getMethod()}, charge "
-        f"{xtb.getCharge()}, multiplicity {xtb.getMultiplicity()}",
+        f"QM region: {xtb.getNumParticles()} of {system.getNumParticles()} particles, {xtb.getMethod()} by "
+        f"{_engine(xtb)}, charge {xtb.getCharge()}, multiplicity {xtb.getMultiplicity()}",
         f"  residues (QM atoms): {listed}",
         f"  model: {'yes' if _model(system) is not None else 'none; every step asks xTB'}",
         f"Cut bonds: {len(cuts) or 'none'}",

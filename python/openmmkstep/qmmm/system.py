@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import openmm
 from openmm import app, unit
 
+from .._engines import ENGINES
 from ..forces import KStepModelForce, XtbForce
 from ..region_force import QMRegionForce
 from ._parts import PERIODIC_METHODS, check_same_size, find_nonbonded, particle_charges
@@ -26,6 +27,7 @@ from .terms import CORRECTOR_GROUP, MODEL_GROUP, exclude_qm_pairs, without_qm_te
 HARDNESS_ELEMENT = {"GFN1-xTB": 2, "GFN2-xTB": 10}
 """The uniform element of the embedding charges: helium or neon, whose hardness makes them nearly point-like."""
 EMBEDDINGS = ("electrostatic", "mechanical", "none")
+_ENGINES = ("auto", *ENGINES)
 
 _ROUNDING = 0.01  # e
 """Charges of ligands, given with few digits, may add up to that much less or more; it is spread over the QM atoms."""
@@ -53,6 +55,7 @@ def createQMMMSystem(
     charges: str | Sequence = "auto",
     positions=None,
     allowNativeCode: bool = False,
+    engine: str = "auto",
 ) -> openmm.System:
     """Make a QM/MM System from a force-field one.
 
@@ -103,6 +106,8 @@ def createQMMMSystem(
         of the model's
     allowNativeCode : bool
         whether a model that is an AOTInductor package may run, see KStepModelForce
+    engine : str
+        what computes xTB: 'libxtb', 'tblite' (not with electrostatic embedding) or 'auto', see XtbForce.setEngine()
 
     Returns
     -------
@@ -124,7 +129,7 @@ def createQMMMSystem(
     if not qm:
         _warn("qmAtoms is empty: the result is the force-field System as it is.")
         return copy.deepcopy(mmSystem)
-    _check_method(method, embedding)
+    _check_method(method, embedding, engine)
     check_boundary(boundary)
     nonbonded = find_nonbonded(mmSystem)
     cuts = findCuts(topology, qm)
@@ -168,6 +173,7 @@ def createQMMMSystem(
         periodic,
         cutoff,
         switchingDistance,
+        engine,
     )
     fixed = _force_field_charges(topology, nonbonded, set(qm), cuts)
     if isinstance(charges, str):
@@ -202,6 +208,7 @@ class _Setup:
     periodic: bool
     cutoff: float | None
     switchingDistance: float | None
+    engine: str
 
     def build(
         self, base: openmm.System, fixed: Sequence[float], qm_charges: Sequence[float], model: MatchedModel | None
@@ -238,6 +245,7 @@ class _Setup:
             xtb = XtbForce(self.method, self.qm, self.elements, self.charge, self.multiplicity)
         except openmm.OpenMMException as e:
             raise ValueError(str(e)) from e
+        xtb.setEngine(self.engine)
         xtb.setForceGroup(CORRECTOR_GROUP)
         return xtb
 
@@ -304,13 +312,21 @@ def _check_region(topology: app.Topology, system: openmm.System, qm: list[int]) 
                 )
 
 
-def _check_method(method: str, embedding: str) -> None:
+def _check_method(method: str, embedding: str, engine: str) -> None:
     if embedding not in EMBEDDINGS:
         raise ValueError(f"Expected one of the embeddings {', '.join(EMBEDDINGS)}, found {embedding!r}.")
     if method not in HARDNESS_ELEMENT and (method != "GFN-FF" or embedding == "electrostatic"):
         raise ValueError(
             f"Expected one of the methods {', '.join(HARDNESS_ELEMENT)} for electrostatic embedding (GFN-FF too for the "
             f"others), found {method!r}."
+        )
+    if engine not in _ENGINES:
+        raise ValueError(f"Expected one of the engines {', '.join(_ENGINES)}, found {engine!r}.")
+    if engine == "tblite" and (embedding == "electrostatic" or method == "GFN-FF"):
+        lacks = "point charges, which electrostatic embedding needs" if embedding == "electrostatic" else "GFN-FF"
+        raise ValueError(
+            f"The engine tblite has no {lacks}. Choose the engine 'libxtb'; or for tblite the embedding 'mechanical' or "
+            "'none' and one of the methods GFN1-xTB and GFN2-xTB."
         )
 
 

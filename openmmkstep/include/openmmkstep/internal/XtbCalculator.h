@@ -3,35 +3,39 @@
 
 #include "openmmkstep/XtbForce.h"
 #include "openmmkstep/internal/Embedding.h"
-#include "openmmkstep/internal/XtbLibrary.h"
+#include "openmmkstep/internal/EngineLibrary.h"
+#include <memory>
+#include <string>
 #include <vector>
 
 namespace OpenMMKStep {
 
 /**
- * One molecule in libxtb, with handles that are kept from call to call: the wavefunction of the last one is the guess
- * for the next.
+ * One molecule in an engine, with handles that are kept from call to call: the wavefunction of the last one is the guess
+ * for the next.  This class holds what all engines share, a subclass knows how to call its library.
  */
 class XtbCalculator {
 public:
-    XtbCalculator(const XtbForce& force);
-    ~XtbCalculator();
+    /**
+     * Find the engine that computes a force: the one it asks for, or for "auto" libxtb where that can be loaded, else
+     * tblite.
+     *
+     * @throws OpenMMException if it cannot be loaded, or cannot do what the force asks for
+     */
+    static const EngineLibrary& findLibrary(const XtbForce& force);
+    /** Make the calculator of the engine that findLibrary() finds. */
+    static std::unique_ptr<XtbCalculator> create(const XtbForce& force);
+    virtual ~XtbCalculator() {
+    }
     XtbCalculator(const XtbCalculator&) = delete;
     XtbCalculator& operator=(const XtbCalculator&) = delete;
     /**
-     * Compute E_xTB in kJ/mol at the embedding's positions and add its forces.
+     * Compute E_xTB in kJ/mol at the embedding's positions and add its forces, also those that follow from dE_xTB/dQ_j.
      *
      * @throws ConvergenceError if the SCF fails from a warm and from a cold start
-     * @throws OpenMMException for any other error of libxtb
+     * @throws OpenMMException for any other error of the engine
      */
     double compute(Embedding& embedding);
-    /**
-     * Add dE_xTB/dQ_j to the embedding's charge potential, where it needs it, for the last calculation.
-     *
-     * E_xTB depends on the charges through sum_s sum_j q_s Q_j (R_sj^2 + eta_sj^-2)^-1/2, q_s the Mulliken charges of
-     * the shells and eta_sj the arithmetic (GFN2) or harmonic (GFN1) mean of shell and charge hardness.
-     */
-    void addChargePotential(Embedding& embedding) const;
     /** Atomic partial charges of the last calculation, in e. */
     std::vector<double> getPartialCharges() const;
     /**
@@ -39,20 +43,36 @@ public:
      * that it found at its first geometry.
      */
     void dropWarmStart();
-private:
-    void createHandles();
-    void deleteHandles();
-    bool tryCompute(Embedding& embedding, double& energy, std::string& error);
-    bool fetchError(std::string& error);
-    std::vector<double> computeShellCharges() const;
-    void checkShellCharges(const std::vector<double>& shellCharges, bool hasAllOrbitals) const;
-    XtbLibrary::Handle env, mol, calc, results;
-    std::string method;
+protected:
+    XtbCalculator(const XtbForce& force, const EngineLibrary& library);
+    /** Whether there are handles, and with them something that the last call left. */
+    virtual bool hasHandles() const = 0;
+    virtual void deleteHandles() = 0;
+    /**
+     * Compute energy and gradients, creating the handles if there are none.
+     *
+     * @param charges        the external charges, scaled by their switching factors
+     * @param chargeNumbers  their hardness elements
+     * @param energy         set to the energy in Hartree
+     * @param error          set to what the engine says if it fails
+     * @return whether the calculation succeeded
+     * @throws ConvergenceError if the engine does not accept the geometry
+     */
+    virtual bool tryCompute(const std::vector<double>& charges, const std::vector<int>& chargeNumbers, double& energy, std::string& error) = 0;
+    virtual std::vector<double> fetchPartialCharges() const = 0;
+    /** Add dE_xTB/dQ_j to the embedding's charge potential, where it needs it, for the last calculation. */
+    virtual void addChargePotential(Embedding& embedding) const {
+    }
+    const std::string method;
     std::vector<int> numbers;
-    double charge, accuracy, electronicTemperature;
-    int unpairedElectrons, maxIterations, numThreads;
-    bool hasExternalCharges;
-    std::vector<double> firstX, qmX, mmX, qmGradient, mmGradient;
+    const double charge, accuracy, electronicTemperature;
+    const int unpairedElectrons, maxIterations;
+    /** Positions in bohr and gradients in Hartree/bohr, in a rotated frame. */
+    std::vector<double> qmX, mmX, qmGradient, mmGradient;
+private:
+    bool tryComputeFinite(Embedding& embedding, double& energy, std::string& error);
+    const EngineLibrary& library;
+    const int numThreads;
 };
 
 } // namespace OpenMMKStep

@@ -1,16 +1,14 @@
-#ifndef OPENMMKSTEP_XTBLIBRARY_H_
-#define OPENMMKSTEP_XTBLIBRARY_H_
+#ifndef OPENMMKSTEP_LIBXTBLIBRARY_H_
+#define OPENMMKSTEP_LIBXTBLIBRARY_H_
 
-#include <mutex>
-#include <string>
+#include "openmmkstep/internal/EngineLibrary.h"
 
 namespace OpenMMKStep {
 
 /**
- * libxtb, loaded with dlopen() at first use and kept for the life of the process.  The function pointers have the
- * signatures of libxtb's xtb.h (API version 2).
+ * libxtb.  The function pointers have the signatures of its xtb.h (API version 2).
  */
-class XtbLibrary {
+class LibxtbLibrary : public EngineLibrary {
 public:
     typedef struct Opaque* Handle;
     /**
@@ -18,11 +16,11 @@ public:
      *
      * @throws OpenMMException if it cannot be found or loaded, or lacks a function that is needed
      */
-    static const XtbLibrary& get();
-    /** Tell where libxtb is, before it is loaded. */
-    static void setPath(const std::string& path);
-    /** libxtb keeps global state: one call at a time in the whole process. */
-    static std::mutex& getMutex();
+    static const LibxtbLibrary& get();
+    /** Tell where the library of the PyPI package xtb is, before it is loaded; empty if there is none. */
+    static void setPackageFile(const std::string& file);
+    /** Get the places where the library is looked for, in their order. */
+    static std::vector<Place> getPlaces();
 
     Handle (*newEnvironment)();
     void (*delEnvironment)(Handle* env);
@@ -51,16 +49,12 @@ public:
     void (*getNao)(Handle env, Handle results, int* nao);
     void (*getOrbitalOccupations)(Handle env, Handle results, double* occupations);
     void (*getOrbitalCoefficients)(Handle env, Handle results, double* coefficients);
-    /** Thread counts of the OpenMP and BLAS libraries that libxtb itself is linked to; NULL where it has none. */
-    void (*ompSetNumThreads)(int);
-    int (*ompGetMaxThreads)();
-    void (*openblasSetNumThreads)(int);
     /** Writes out the buffers of the Fortran library (NULL: of all units); NULL where it is not linked dynamically. */
     void (*flushFortran)(const int* unit);
 private:
-    XtbLibrary();
+    LibxtbLibrary();
 };
 
 } // namespace OpenMMKStep
 
-#endif /*OPENMMKSTEP_XTBLIBRARY_H_*/
+#endif /*OPENMMKSTEP_LIBXTBLIBRARY_H_*/

@@ -1,4 +1,4 @@
-#include "openmmkstep/internal/XtbCalculator.h"
+#include "openmmkstep/internal/LibxtbCalculator.h"
 #include "openmmkstep/internal/UnitConstants.h"
 #include "openmmkstep/internal/XtbShells.h"
 #include "openmm/OpenMMException.h"
@@ -46,8 +46,7 @@ static void invert(vector<double>& m, int n) {
 /**
  * Mulliken charges of all shells: the diagonal of C n C^-1, since C^T S C = 1, subtracted from the neutral atoms'.
  */
-vector<double> XtbCalculator::computeShellCharges() const {
-    const XtbLibrary& lib = XtbLibrary::get();
+vector<double> LibxtbCalculator::computeShellCharges() const {
     int nao = 0;
     lib.getNao(env, results, &nao);
     vector<double> occupations(nao), coefficients(nao*nao);
@@ -75,9 +74,9 @@ vector<double> XtbCalculator::computeShellCharges() const {
 }
 
 /** The tables are those of libxtb's own methods; this finds out if another version has other ones. */
-void XtbCalculator::checkShellCharges(const vector<double>& shellCharges, bool hasAllOrbitals) const {
+void LibxtbCalculator::checkShellCharges(const vector<double>& shellCharges, bool hasAllOrbitals) const {
     vector<double> expected(numbers.size());
-    XtbLibrary::get().getCharges(env, results, expected.data());
+    lib.getCharges(env, results, expected.data());
     bool agrees = hasAllOrbitals;
     int shell = 0;
     for (size_t atom = 0; atom < numbers.size() && agrees; atom++) {
@@ -90,7 +89,7 @@ void XtbCalculator::checkShellCharges(const vector<double>& shellCharges, bool h
         throw OpenMMException("XtbForce: the orbitals that libxtb returns do not give the charges that it returns.  This version of libxtb is not supported with a cutoff of the embedding; use the one of the PyPI package xtb 22.1.");
 }
 
-void XtbCalculator::addChargePotential(Embedding& embedding) const {
+void LibxtbCalculator::addChargePotential(Embedding& embedding) const {
     int first = embedding.getFirstSwitchedCharge(), n = embedding.getMMCharges().size();
     if (first == n)
         return;
