@@ -13,7 +13,6 @@ import argparse
 import numpy as np
 from ase import units
 from ase.constraints import FixAtoms
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from openmm import app
 from qmmm_systems.files import load_amber
 from qmmm_systems.systems import atoms_of, side_chain
@@ -55,7 +54,8 @@ def main() -> None:
     residues = [atom.residue.index for atom in topology.atoms()]
     mobile = {residues[i] for i in np.flatnonzero(distances < args.mobile)}
     atoms.set_constraint(FixAtoms([i for i, r in enumerate(residues) if r not in mobile]))
-    MaxwellBoltzmannDistribution(atoms, temperature_K=args.temperature, rng=np.random.default_rng(args.seed))
+    width = np.sqrt(units.kB * args.temperature * atoms.get_masses())
+    atoms.set_momenta(width[:, None] * np.random.default_rng(args.seed).standard_normal((len(atoms), 3)))
 
     # Force group 1 of the System is xTB; all others are what corrector and model share.
     common = OpenMMCalculator(system, [0, *range(2, 32)], platform="CPU")

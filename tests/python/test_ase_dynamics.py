@@ -3,7 +3,7 @@
 import numpy as np
 import openmm
 import pytest
-from conftest import MOLECULES
+from conftest import MOLECULES, water_positions, water_system
 from tethered import (
     CENTRES,
     DT,
@@ -112,16 +112,17 @@ def test_same_trajectory_of_xtb_and_a_model(models):
     assert dynamics.statistics.corrector_calls == 101
 
 
-def test_same_trajectory_with_rigid_waters(droplet, models):
-    system = createQMMMSystem(droplet.topology, droplet.mm_system, range(3), model=models("phi_charges"))
+def test_same_trajectory_with_rigid_waters(models):
+    topology, mm_system = water_system(5)
+    system = createQMMMSystem(topology, mm_system, range(3), model=models("phi_charges"))
     integrator = KStepIntegrator(0.0005, 4)
     integrator.setConstraintTolerance(1e-10)
-    context = make_context(system, integrator, droplet.positions, droplet.velocities)
+    context = make_context(system, integrator, water_positions(5, 1), np.random.default_rng(1).normal(size=(15, 3)))
     context.applyConstraints(1e-10)
     context.applyVelocityConstraints(1e-10)
     state = context.getState(getPositions=True, getVelocities=True)
-    atoms = create_atoms(droplet.topology, system, state.getPositions())
-    assert len(atoms.constraints[0].pairs) == 3 * 29
+    atoms = create_atoms(topology, system, state.getPositions())
+    assert len(atoms.constraints[0].pairs) == 3 * 4
     atoms.set_velocities(10 * state.getVelocities(asNumpy=True)._value / PS)
     integrator.step(10)
     dynamics = KStep(atoms, 0.5 * FS, 4, **parts(system))
@@ -193,23 +194,24 @@ def mean_and_error(series) -> tuple[float, float]:
 @pytest.mark.parametrize("scheme", ["impulse", "metropolis"])
 def test_samples_the_true_ensemble(scheme):
     # On the model alone the potential energy would be 1.25 times that of the true Hamiltonian.
-    atoms = springs_atoms()
+    num, macro_steps = 12, 1200
+    atoms = springs_atoms(num)
     dynamics = KStep(
         atoms,
         2 * FS,
         5,
         scheme,
-        corrector=springs(TRUE_K),
-        model=springs(MODEL_K),
+        corrector=springs(TRUE_K, num=num),
+        model=springs(MODEL_K, num=num),
         temperature_K=300,
         friction=5 / PS,
         rng=1,
     )
-    dynamics.run(200)
+    dynamics.run(100)
     potential, kinetic = [], []
-    for _ in dynamics.irun(4000):
-        potential.append(atoms.get_potential_energy() / (6 * KB * 300))
-        kinetic.append(atoms.get_kinetic_energy() / (6 * KB * 300))
+    for _ in dynamics.irun(macro_steps):
+        potential.append(atoms.get_potential_energy() / (1.5 * num * KB * 300))
+        kinetic.append(atoms.get_kinetic_energy() / (1.5 * num * KB * 300))
     for series in (potential, kinetic):
         mean, error = mean_and_error(series)
         assert error < 0.03
@@ -217,7 +219,7 @@ def test_samples_the_true_ensemble(scheme):
     statistics = dynamics.statistics
     if scheme == "metropolis":
         assert 0.5 < statistics.first_accepted / statistics.macro_steps < 0.99
-        assert statistics.accepted + statistics.flips == statistics.macro_steps == 4200
+        assert statistics.accepted + statistics.flips == statistics.macro_steps == 1300
         assert dynamics.get_time() == pytest.approx(statistics.tests * 10 * FS)
     # One call a test (or macro-step), and the first.
     assert statistics.corrector_calls == 1 + max(statistics.tests, statistics.macro_steps)

@@ -268,8 +268,8 @@ def test_ase_cut_bond_is_like_the_force_fields(lysine, through_ase):
 def test_ase_dynamics_across_the_boundary(lysine, through_ase):
     """The cut bond, and its neighbour in the MM region, keep their lengths of classical dynamics; energy is conserved."""
     from ase import units
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
     from ase.md.verlet import VelocityVerlet
+    from ase_systems import thermalize
 
     from openmmkstep.ase import KStep, LinkAtoms, OpenMMCalculator, XtbForceCalculator
 
@@ -283,7 +283,7 @@ def test_ase_dynamics_across_the_boundary(lysine, through_ase):
     lengths, energies = {}, []
     for name in ("QM/MM", "MM"):
         atoms = start.copy()
-        MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(2))
+        thermalize(atoms, 2)
         if name == "MM":
             atoms.calc = OpenMMCalculator(lysine.system)
             dynamics, steps = VelocityVerlet(atoms, 0.5 * units.fs), 400

@@ -9,8 +9,8 @@ from ase import Atoms, units
 from ase.calculators.qmmm import EIQMMM, LJInteractions, LJInteractionsGeneral, SimpleQMMM
 from ase.calculators.tip3p import TIP3P, angleHOH, epsilon0, rOH, sigma0
 from ase.constraints import FixBondLengths
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
+from ase_systems import thermalize
 from conftest import water_positions
 
 from openmmkstep.ase import KStep, KStepModelCalculator, LinkAtoms, XtbForceCalculator, split_qmmm
@@ -106,11 +106,10 @@ def test_mm_atoms_feel_the_force_field():
 
 @pytest.fixture(scope="module")
 def equilibrated() -> Atoms:
-    """A QM water in six rigid ones, after a tenth of a picosecond by the force field and friction."""
-    atoms = waters(7)
+    """A QM water in four rigid ones, after a tenth of a picosecond with friction."""
+    atoms = waters(5)
     common, corrector = split_qmmm(EIQMMM(QM, XtbForceCalculator(), TIP3P(rc=50.0), lennard_jones()))
-    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(1))
-    atoms.set_momenta(atoms.get_momenta())
+    thermalize(atoms, 1)
     options = {"temperature_K": 300, "friction": 0.01 / units.fs, "rng": 1}
     KStep(atoms, units.fs, 2, common=common, corrector=corrector, model=_without_charges(), **options).run(50)
     return atoms
@@ -137,12 +136,12 @@ def test_energy_and_structure(equilibrated, models):
     lengths, spreads = {}, {}
     for name, (dynamics, atoms, per_step) in runs.items():
         series, energies = [], []
-        for i, _ in enumerate(dynamics.irun(160 // per_step)):
+        for i, _ in enumerate(dynamics.irun(100 // per_step)):
             if name != "plain" or i % 2 == 0:
                 series.append(np.linalg.norm(atoms.positions[1:3] - atoms.positions[0], axis=1))
                 energies.append(atoms.get_total_energy())
         lengths[name], spreads[name] = np.mean(series), np.std(energies)
-    kinetic = 1.5 * 7 * units.kB * 300
     for name in ("GFN-FF", "embedded model"):
-        assert abs(lengths[name] - lengths["plain"]) < 0.003
-        assert spreads[name] < max(3 * spreads["plain"], 0.02 * kinetic)
+        # On the embedded model alone the bonds would be shorter by 0.005 Angstrom.
+        assert abs(lengths[name] - lengths["plain"]) < 0.0015
+        assert spreads[name] < 3 * spreads["plain"]

@@ -91,14 +91,13 @@ def split_qmmm(qmmm: SimpleQMMM | EIQMMM) -> tuple[Calculator, Calculator]:
         common = SimpleQMMM(qmmm.selection, _Nothing(), qmmm.mmcalc1, qmmm.mmcalc2)
         return common, SimpleQMMM(qmmm.selection, qmmm.qmcalc, _Nothing(), _Nothing(), vacuum=qmmm.vacuum)
     if type(qmmm) is EIQMMM:
-        options = {"vacuum": qmmm.vacuum, "output": qmmm.output}
-        common = EIQMMM(
-            qmmm.selection, _Nothing(), qmmm.mmcalc, qmmm.interaction, embedding=copy.copy(qmmm.embedding), **options
-        )
+        selection, vacuum = qmmm.selection, qmmm.vacuum
+        embeddings = copy.copy(qmmm.embedding), copy.copy(qmmm.embedding)
+        common = EIQMMM(selection, _Nothing(), qmmm.mmcalc, qmmm.interaction, vacuum, embeddings[0])
         charges = _ChargesOf(qmmm.mmcalc)
-        return common, EIQMMM(
-            qmmm.selection, qmmm.qmcalc, charges, _NoInteraction(), embedding=copy.copy(qmmm.embedding), **options
-        )
+        qm = EIQMMM(selection, qmmm.qmcalc, charges, _NoInteraction(), vacuum, embeddings[1], qmmm.output)
+        qm.whole = qmmm  # which closes its log file when it goes
+        return common, qm
     raise TypeError(
         f"split_qmmm() knows SimpleQMMM and EIQMMM, found {type(qmmm).__name__}; give KStep the parts yourself: common=, "
         "corrector= and model=."
