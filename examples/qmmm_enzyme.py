@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--picoseconds", type=float, default=0.02)
     parser.add_argument("--embedding", choices=("mechanical", "electrostatic"), default="mechanical")
     parser.add_argument("--scheme", choices=("impulse", "metropolis"), default="impulse")
+    parser.add_argument("--friction", type=float, help="1/ps; by default 0 for impulse, 1 for metropolis")
     parser.add_argument("--mobile", type=float, default=6.0, help="Angstrom around the QM region that move")
     parser.add_argument("--temperature", type=float, default=300.0, help="K")
     parser.add_argument("--seed", type=int, default=1)
@@ -54,7 +55,8 @@ def main() -> None:
     residues = [atom.residue.index for atom in topology.atoms()]
     mobile = {residues[i] for i in np.flatnonzero(distances < args.mobile)}
     atoms.set_constraint(FixAtoms([i for i, r in enumerate(residues) if r not in mobile]))
-    width = np.sqrt(units.kB * args.temperature * atoms.get_masses())
+    # At the minimum half of the kinetic energy is about to become potential energy.
+    width = np.sqrt(2 * units.kB * args.temperature * atoms.get_masses())
     atoms.set_momenta(width[:, None] * np.random.default_rng(args.seed).standard_normal((len(atoms), 3)))
 
     # Force group 1 of the System is xTB; all others are what corrector and model share.
@@ -73,7 +75,7 @@ def main() -> None:
         corrector=corrector,
         model=model,
         temperature_K=args.temperature,
-        friction=0.005 / units.fs,
+        friction=None if args.friction is None else args.friction / (1000 * units.fs),
         rng=args.seed,
         trajectory=args.trajectory,
     )
@@ -84,15 +86,16 @@ def main() -> None:
 
     def report() -> None:
         print(
-            f"{dynamics.get_time() / units.fs:8.1f} fs   {atoms.get_potential_energy():12.4f} eV   "
-            f"{atoms.get_temperature():6.1f} K   cut bond {atoms.get_distance(*link):.3f} A   D {dynamics.get_D():9.4f} eV"
+            f"{dynamics.get_time() / units.fs:8.1f} fs   total {atoms.get_total_energy():12.4f} eV   "
+            f"{atoms.get_temperature():6.1f} K   cut bond {atoms.get_distance(*link):.3f} Angstrom   D "
+            f"{dynamics.get_D():10.4f} eV"
         )
 
     steps = max(1, round(1000 * args.picoseconds / (dynamics.dt / units.fs)))
     dynamics.attach(report, interval=max(1, steps // 10))
     dynamics.run(steps)
-    statistics = dynamics.statistics
-    print(f"{statistics.corrector_calls} xTB calls for {dynamics.get_time() / (1000 * units.fs):.3f} ps; {statistics}")
+    calls = dynamics.statistics.corrector_calls
+    print(f"{calls} xTB calls for {dynamics.get_time() / (1000 * units.fs):.3f} ps; {dynamics.statistics}")
 
 
 if __name__ == "__main__":

@@ -8,3 +8,18 @@ def thermalize(atoms: Atoms, seed: int, temperature: float = 300.0) -> None:
     """Draw momenta at a temperature (K). ASE's own function for it has had two names."""
     width = np.sqrt(units.kB * temperature * atoms.get_masses())
     atoms.set_momenta(width[:, None] * np.random.default_rng(seed).standard_normal((len(atoms), 3)))
+
+
+def numerical_forces(atoms: Atoms, step: float, indices=None) -> np.ndarray:
+    """Minus the gradient of the energy at some atoms (by default all) by central differences (eV/Angstrom)."""
+    indices = range(len(atoms)) if indices is None else indices
+    start, forces = atoms.get_positions(), np.zeros((len(indices), 3))
+    for row, i in enumerate(indices):
+        for k in range(3):
+            energies = []
+            for sign in (1, -1):
+                atoms.positions[i, k] = start[i, k] + sign * step
+                energies.append(atoms.get_potential_energy())
+            forces[row, k] = (energies[1] - energies[0]) / (2 * step)
+            atoms.positions[i, k] = start[i, k]
+    return forces

@@ -9,7 +9,7 @@ pytest.importorskip("ase", reason="ASE is not installed; pip install 'openmmkste
 
 from ase import Atoms, units
 from ase.calculators.calculator import CalculatorSetupError, SCFError
-from ase.calculators.fd import calculate_numerical_forces
+from ase_systems import numerical_forces
 
 from openmmkstep import KStepModelForce
 from openmmkstep.ase import KStepModelCalculator, LinkAtoms, OpenMMCalculator, XtbForceCalculator, create_atoms
@@ -92,8 +92,7 @@ def test_forces_on_point_charges_are_the_gradient():
     points = calc.embed([q for q, _ in CHARGES])
     points.set_positions(10 * x[3:])
     atoms.calc = calc
-    numerical = calculate_numerical_forces(atoms, 3e-4, force_consistent=False)
-    np.testing.assert_allclose(atoms.get_forces(), numerical, atol=2e-5)
+    np.testing.assert_allclose(atoms.get_forces(), numerical_forces(atoms, 3e-4), atol=2e-5)
     forces, h = points.get_forces(calc), 1e-3
     for j, k in ((0, 0), (1, 2), (2, 1)):
         energies = []

@@ -24,7 +24,7 @@ def select(selection, num: int) -> np.ndarray:
     ValueError
         If it is empty, or an atom occurs twice.
     """
-    indices = np.arange(num)[selection]
+    indices = np.arange(num)[selection if isinstance(selection, slice) else np.array(list(selection))]
     if indices.ndim != 1 or not len(indices) or len(set(indices.tolist())) != len(indices):
         raise ValueError(f"A selection must be some of the {num} atoms, each once, found {selection!r}.")
     return indices
