@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import run_python
 
 pytest.importorskip("ase", reason="ASE is not installed; pip install 'openmmkstep[ase]'")
 
@@ -61,3 +62,25 @@ def test_enzyme(embedding):
     assert len(energies) == 4 and max(energies) - min(energies) < 0.15
     bonds = [float(b) for b in re.findall(r"cut bond (\S+) Angstrom", output)]
     assert all(1.4 < b < 1.7 for b in bonds)
+
+
+HIDDEN = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] == 'ase':
+            raise ImportError('ase is hidden')
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+@pytest.mark.parametrize(
+    "before, message",
+    [
+        (HIDDEN, "needs ASE, which cannot be imported (ase is hidden); run 'pip install \"ase>=3.23,<4\"'"),
+        ("import ase; ase.__version__ = '3.22.1'", "needs ASE 3.23 or newer, found 3.22.1; run 'pip install"),
+    ],
+)
+def test_ase_that_is_missing_or_too_old(before, message):
+    result = run_python(before + "\nimport openmmkstep\nimport openmmkstep.ase")
+    assert result.returncode == 1 and message in result.stderr

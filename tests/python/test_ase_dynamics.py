@@ -7,15 +7,11 @@ from conftest import MOLECULES, water_positions, water_system
 from tethered import (
     CENTRES,
     DT,
-    MASSES,
     MM,
     QM,
     TETHER,
-    V0,
-    X0,
     exact,
     make_context,
-    make_jump,
     tether,
     tethered_system,
 )
@@ -28,19 +24,14 @@ from ase.calculators.harmonic import SpringCalculator
 from ase.constraints import FixAtoms, FixBondLengths, Hookean
 from ase.io import read
 from ase.md.verlet import VelocityVerlet
+from ase_systems import assert_same_state, tethered_atoms
 
 from openmmkstep import KStepIntegrator, KStepModelForce, XtbForce, createQMMMSystem
-from openmmkstep.ase import JumpModel, KStep, KStepModelCalculator, OpenMMCalculator, XtbForceCalculator, create_atoms
+from openmmkstep.ase import KStep, KStepModelCalculator, OpenMMCalculator, XtbForceCalculator, create_atoms
 
 FS, PS = units.fs, 1000 * units.fs
 KB = units.kB
 NEARLY_NONE = 1e-20
-
-
-def tethered_atoms(x=X0, v=V0) -> Atoms:
-    atoms = Atoms(["H" if i in QM else "C" for i in range(len(x))], positions=10 * x, masses=MASSES)
-    atoms.set_velocities(10 * v / PS)
-    return atoms
 
 
 def tethered_with_model() -> openmm.System:
@@ -55,14 +46,6 @@ def tethered_with_model() -> openmm.System:
 
 def parts(system: openmm.System) -> dict:
     return {n: OpenMMCalculator(system, [g]) for n, g in (("common", 0), ("corrector", 1), ("model", 2))}
-
-
-def assert_same_state(atoms: Atoms, context: openmm.Context, tolerance: float) -> None:
-    """Positions within the tolerance (nm), and velocities within 100/ps of it."""
-    state = context.getState(getPositions=True, getVelocities=True)
-    np.testing.assert_allclose(atoms.positions / 10, state.getPositions(asNumpy=True)._value, rtol=0, atol=tolerance)
-    v = atoms.get_velocities() * PS / 10
-    np.testing.assert_allclose(v, state.getVelocities(asNumpy=True)._value, rtol=0, atol=100 * tolerance)
 
 
 @pytest.mark.parametrize("scheme", ["impulse", "metropolis"])
@@ -112,6 +95,19 @@ def test_same_trajectory_of_xtb_and_a_model(models):
     assert dynamics.statistics.corrector_calls == 101
 
 
+def test_any_calculator_can_correct(models):
+    tblite = pytest.importorskip("tblite.ase", reason="tblite is not installed")
+    ends = []
+    for corrector in (XtbForceCalculator(accuracy=0.001), tblite.TBLite(accuracy=0.001, verbosity=0)):
+        atoms = Atoms("OH2", positions=10 * np.array(MOLECULES["bent water"][1]))
+        atoms.calc = corrector
+        atoms.set_momenta(np.random.default_rng(1).normal(size=(3, 3)))
+        KStep(atoms, 0.5 * FS, 4, model=models("forces")).run(20)
+        ends.append(atoms)
+    np.testing.assert_allclose(ends[0].positions, ends[1].positions, atol=1e-5)
+    np.testing.assert_allclose(ends[0].get_forces(), ends[1].get_forces(), atol=1e-3)
+
+
 def test_same_trajectory_with_rigid_waters(models):
     topology, mm_system = water_system(5)
     system = createQMMMSystem(topology, mm_system, range(3), model=models("phi_charges"))
@@ -128,46 +124,6 @@ def test_same_trajectory_with_rigid_waters(models):
     dynamics = KStep(atoms, 0.5 * FS, 4, **parts(system))
     dynamics.run(10)
     assert_same_state(atoms, context, 1e-7)
-
-
-@pytest.mark.parametrize("mobile", [(0, 1, 2, 3), (0, 3)])
-@pytest.mark.parametrize("k", [2, 5])
-def test_jump_is_the_same_map(tmp_path, mobile, k):
-    system = tethered_system(mobile=mobile)
-    context = make_context(system, make_jump(exact(tmp_path, k), k), v=V0 * [[i in mobile] for i in range(4)])
-    context.getIntegrator().step(20)
-    atoms = tethered_atoms()
-    atoms.set_constraint(FixAtoms([i for i in range(4) if i not in mobile]))
-    dynamics = KStep(
-        atoms,
-        FS,
-        k,
-        "jump",
-        model=exact(tmp_path, k),
-        selection=QM,
-        common=OpenMMCalculator(system, [0]),
-        corrector=OpenMMCalculator(system, [1]),
-        friction=0.0,
-        allow_jump_without_thermostat=True,
-    )
-    dynamics.run(20)
-    assert_same_state(atoms, context, 1e-9)
-    assert dynamics.get_time() == pytest.approx(20 * k * FS)
-
-
-def test_jump_model_is_given_the_true_forces(tmp_path):
-    import jumps
-
-    path = tmp_path / "forces.pt"
-    jumps.write_jump(path, jumps.ShowsForces(1e-7, 1e-5), 2, 3, DT)
-    system = tethered_system()
-    context = make_context(system, make_jump(path, 4))
-    context.getIntegrator().step(5)
-    atoms = tethered_atoms()
-    calculators = {n: OpenMMCalculator(system, [g]) for n, g in (("common", 0), ("corrector", 1))}
-    options = {"friction": 0.0, "allow_jump_without_thermostat": True}
-    KStep(atoms, FS, 4, "jump", model=JumpModel(path), selection=QM, **calculators, **options).run(5)
-    assert_same_state(atoms, context, 1e-9)
 
 
 def springs(k: float, shift: float = 0.0, num: int = 4) -> SpringCalculator:

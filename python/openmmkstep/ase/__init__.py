@@ -4,11 +4,16 @@ Units and names here are ASE's: eV, Angstrom, snake_case. See docs/ase.md.
 """
 
 try:
-    import ase  # noqa: F401
+    import ase
 except ImportError as e:
     raise ImportError(
-        f"openmmkstep.ase needs ASE, which cannot be imported ({e}); run 'pip install openmmkstep[ase]' or 'pip install ase'."
+        f"openmmkstep.ase needs ASE, which cannot be imported ({e}); run 'pip install \"ase>=3.23,<4\"'."
     ) from e
+
+if tuple(int(part) for part in ase.__version__.split(".")[:2]) < (3, 23):
+    raise ImportError(
+        f"openmmkstep.ase needs ASE 3.23 or newer, found {ase.__version__}; run 'pip install -U \"ase>=3.23,<4\"'."
+    )
 
 from .calculators import KStepModelCalculator, PointCharges, XtbForceCalculator
 from .dynamics import KStep, KStepStatistics
