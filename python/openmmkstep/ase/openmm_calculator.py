@@ -103,7 +103,7 @@ class OpenMMCalculator(Calculator):
 def create_atoms(topology: app.Topology, system: openmm.System, positions) -> Atoms:
     """Make ASE Atoms of an OpenMM system: elements, masses, box, and its constraints as FixBondLengths.
 
-    ASE's FixBondLengths is a loop in Python: for boxes of rigid water rather take flexible water.
+    ASE's FixBondLengths is a loop in Python, 2 to 3 ms a rigid water and step: rather take flexible water.
 
     Parameters
     ----------
