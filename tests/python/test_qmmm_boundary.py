@@ -176,3 +176,128 @@ def test_without_embedding_a_charged_region_needs_no_positions(lysine):
 def test_cutoff_must_be_positive(lysine, cutoff):
     with pytest.raises(ValueError, match="must be positive, found .* leave the cutoff out"):
         make(lysine, cutoff=cutoff)
+
+
+# The same boundary through ASE: a calculator on the selection and link hydrogens, the rest by OpenMM.
+
+
+@pytest.fixture(scope="module")
+def through_ase(lysine):
+    """ASE Atoms of the lysine, what is classical, the QM region, and the System that they must agree with."""
+    pytest.importorskip("ase", reason="ASE is not installed; pip install 'openmmkstep[ase]'")
+    from openmmkstep.ase import LinkAtoms, OpenMMCalculator, XtbForceCalculator, create_atoms
+
+    system = make(lysine, embedding="mechanical", charges="forcefield")
+    qm = xtb_of(system).getParticles()
+    host, mm, _ = xtb_of(system).getLinkAtomParameters(0)
+    atoms = create_atoms(lysine.topology, system, lysine.positions)
+    common = OpenMMCalculator(system, [0, *range(2, 32)])
+    region = LinkAtoms(XtbForceCalculator(charge=lysine.charge, accuracy=0.001), qm, [(host, mm)])
+    return atoms, common, region, system, (host, mm)
+
+
+def test_ase_link_atoms_are_ours(lysine, through_ase):
+    from ase import units
+
+    atoms, common, region, system, _ = through_ase
+    system = openmm.XmlSerializer.clone(system)
+    xtb_of(system).setAccuracy(0.001)
+    for seed in range(3):
+        x = lysine.positions + 0.003 * np.random.default_rng(seed).normal(size=(len(atoms), 3))
+        energy, forces = energy_forces(context_of(system, x))
+        atoms.positions = 10 * x
+        found = common.get_potential_energy(atoms) + region.get_potential_energy(atoms)
+        assert found == pytest.approx(energy * units.kJ / units.mol, rel=1e-6)
+        found = (common.get_forces(atoms) + region.get_forces(atoms)) / (units.kJ / units.mol / units.nm)
+        assert np.linalg.norm(found - forces) < 1e-6 * np.linalg.norm(forces)
+    atoms.positions = 10 * lysine.positions
+
+
+@pytest.mark.parametrize("placement", ["distance", "ratio"])
+def test_ase_link_atom_forces_are_the_gradient(lysine, through_ase, placement):
+    from ase_systems import numerical_forces
+
+    from openmmkstep.ase import LinkAtoms
+
+    atoms, _, region, _, link = through_ase
+    atoms = atoms.copy()
+    atoms.calc = LinkAtoms(region.calc, region.selection, [link], placement)
+    forces = atoms.get_forces()
+    atoms.calc.calc.set(accuracy=0.0001)
+    np.testing.assert_allclose(forces[list(link)], numerical_forces(atoms, 1e-3, link), atol=2e-4)
+    assert abs(forces[link[1]]).max() > 0.01
+    np.testing.assert_allclose(forces.sum(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(np.cross(atoms.positions, forces).sum(axis=0), 0, atol=1e-5)
+    atoms.calc.calc.set(accuracy=0.001)
+
+
+def test_ase_cut_bond_is_like_the_force_fields(lysine, through_ase):
+    """The energy along the cut bond is smooth, its minimum within 0.02 Angstrom of the force field's, its curvature near."""
+    from openmmkstep.ase import OpenMMCalculator
+
+    atoms, common, region, _, (host, mm) = through_ase
+    classical = OpenMMCalculator(lysine.system)
+    atoms = atoms.copy()
+    side = [host, *sorted(set(region.selection) - {host})]
+    direction = atoms.positions[host] - atoms.positions[mm]
+    direction /= np.linalg.norm(direction)
+    start = atoms.positions.copy()
+    lengths = np.arange(1.40, 1.701, 0.025)
+    curves, slopes = {"QM/MM": [], "MM": []}, []
+    for length in lengths:
+        atoms.positions = start
+        shift = (length - np.linalg.norm(start[host] - start[mm])) * direction
+        atoms.positions[side] += shift
+        curves["QM/MM"].append(common.get_potential_energy(atoms) + region.get_potential_energy(atoms))
+        curves["MM"].append(classical.get_potential_energy(atoms))
+        forces = common.get_forces(atoms) + region.get_forces(atoms)
+        slopes.append(-forces[side].sum(axis=0) @ direction)
+    fits = {name: np.polynomial.Polynomial.fit(lengths, curve, 5) for name, curve in curves.items()}
+    minima, curvatures = {}, {}
+    grid = np.linspace(1.45, 1.65, 2001)
+    for name, fit in fits.items():
+        assert abs(fit(lengths) - curves[name]).max() < 1e-3
+        minima[name] = grid[fit(grid).argmin()]
+        curvatures[name] = fit.deriv(2)(minima[name])
+    np.testing.assert_allclose(fits["QM/MM"].deriv()(lengths[2:-2]), slopes[2:-2], atol=0.02)
+    assert abs(minima["QM/MM"] - minima["MM"]) < 0.02
+    assert 0.8 < curvatures["QM/MM"] / curvatures["MM"] < 1.25
+
+
+def test_ase_dynamics_across_the_boundary(lysine, through_ase):
+    """The cut bond, and its neighbour in the MM region, keep their lengths of classical dynamics; energy is conserved."""
+    from ase import units
+    from ase.md.verlet import VelocityVerlet
+    from ase_systems import thermalize
+
+    from openmmkstep.ase import KStep, LinkAtoms, OpenMMCalculator, XtbForceCalculator
+
+    start, common, region, _, (host, mm) = through_ase
+    carbonyl = next(
+        b.atom1.index + b.atom2.index - mm
+        for b in lysine.topology.bonds()
+        if mm in (b.atom1.index, b.atom2.index) and "C" in (b.atom1.name, b.atom2.name)
+    )
+    model = LinkAtoms(XtbForceCalculator(method="GFN-FF", charge=lysine.charge), region.selection, [(host, mm)])
+    lengths, energies = {}, []
+    for name in ("QM/MM", "MM"):
+        atoms = start.copy()
+        thermalize(atoms, 2)
+        if name == "MM":
+            atoms.calc = OpenMMCalculator(lysine.system)
+            dynamics, steps = VelocityVerlet(atoms, 0.5 * units.fs), 400
+        else:
+            dynamics = KStep(atoms, 0.5 * units.fs, 4, corrector=region, common=common, model=model)
+            steps = 100
+        series = []
+        for i, _ in enumerate(dynamics.irun(steps)):
+            if name == "QM/MM" or i % 4 == 0:
+                series.append([atoms.get_distance(host, mm), atoms.get_distance(mm, carbonyl)])
+                if name == "QM/MM":
+                    energies.append(atoms.get_total_energy())
+        lengths[name] = np.array(series)
+    difference = lengths["QM/MM"].mean(axis=0) - lengths["MM"].mean(axis=0)
+    assert abs(difference).max() < 0.02
+    assert lengths["QM/MM"].std(axis=0).max() < 2 * lengths["MM"].std(axis=0).max()
+    # Velocity Verlet at 0.5 fs lets the energy of 41 atoms wander by some 0.01 eV.
+    assert np.std(energies[10:]) < 0.02
