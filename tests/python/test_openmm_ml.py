@@ -98,7 +98,7 @@ def test_electrostatic_embedding(name, box):
     for groups in ({0}, {1}):
         assert_same(evaluate(found, x, groups), evaluate(expected, x, groups))
     mechanical = MLPotential(name).createMixedSystem(topology, mm, QM)
-    assert evaluate(found, x)[0] != pytest.approx(evaluate(mechanical, x)[0], abs=1)
+    assert abs(evaluate(found, x)[0] - evaluate(mechanical, x)[0]) > 0.02
 
 
 def test_charged_region_in_water():
@@ -209,7 +209,7 @@ def test_model_does_not_stand_back(models):
         force.setForceGroup(1)
     potential = MLPotential("kstep", modelPath=models("forces"))
     system = potential.createMixedSystem(topology, mm, QM)
-    assert evaluate(system, x, {0})[0] > 1
+    assert evaluate(system, x, {0})[0] > 0.1
     assert evaluate(system, x)[0] == pytest.approx(sum(evaluate(system, x, {g})[0] for g in (0, 1)))
     beside = potential.createMixedSystem(topology, mm, QM, forceGroup=2, correctorForceGroup=1)
     assert evaluate(beside, x)[0] == pytest.approx(evaluate(beside, x, {1})[0])
