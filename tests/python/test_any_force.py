@@ -208,6 +208,23 @@ def test_corrector_that_raises(droplet_parts, models):
     integrator.step(1)
 
 
+def test_checkpoint(droplet_parts, models):
+    """A function that cannot be pickled, and so not be copied, is no obstacle to a restart."""
+    topology, mm, x = droplet_parts
+    force = openmm.PythonForce(lambda state: springs(state))
+    context, integrator = simulate(createKStepSystem(topology, mm, QM, force, models("forces")), "metropolis", x=x)
+    with pytest.raises(openmm.OpenMMException, match="pickled"):
+        copy.deepcopy(context.getSystem())
+    integrator.step(5)
+    checkpoint = context.createCheckpoint()
+    integrator.step(10)
+    expected = get_positions(context)
+    context.setPositions(x)
+    context.loadCheckpoint(checkpoint)
+    integrator.step(10)
+    assert (get_positions(context) == expected).all()
+
+
 def test_molecules(droplet_parts):
     """A region whose bonds are gone stays one molecule to barostats and to whoever makes molecules whole."""
     topology, mm, x = droplet_parts

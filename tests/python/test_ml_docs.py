@@ -44,7 +44,7 @@ def test_any_force_page():
 
 def test_any_corrector_in_short(tmp_path):
     pytest.importorskip("tblite", reason="tblite is not installed: pip install tblite")
-    run("examples/03_any_corrector.py", "--picoseconds", "0.06", "--output", str(tmp_path))
+    run("examples/03_any_corrector.py", "--picoseconds", "0.04", "--output", str(tmp_path))
     every, impulse, metropolis, untrained = json.loads((tmp_path / "any_corrector.json").read_text()).values()
     assert every["calls_per_ps"] == pytest.approx(2000)
     assert impulse["calls_per_ps"] == untrained["calls_per_ps"] == pytest.approx(500)

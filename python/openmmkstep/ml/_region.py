@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import openmm
 from openmm import app
-from openmmml.embeddings.utilities import findLinkBonds
 
 
 @dataclass
@@ -59,7 +58,7 @@ def read_region(name: str, topology: app.Topology, system: openmm.System, atoms:
                 "virtual sites and dummy atoms."
             )
         numbers.append(everyone[i].element.atomic_number)
-    links = findLinkBonds(topology, particles)
+    links = find_link_bonds(topology, particles)
     bonded = {a.index for bond in topology.bonds() for a in (bond.atom1, bond.atom2)}
     sites = particles[len(particles) - len(links) :]
     if any(i in bonded or everyone[i].element is not app.element.hydrogen for i in sites):
@@ -68,3 +67,14 @@ def read_region(name: str, topology: app.Topology, system: openmm.System, atoms:
             "them. Choose an embedding that adds them, such as 'mechanical'."
         )
     return Region(particles, numbers, links, periodic)
+
+
+def find_link_bonds(topology: app.Topology, atoms: Iterable[int]) -> list[tuple[int, int]]:
+    """The bonds that are cut, as (atom inside, atom outside), in the order in which openmm-ml adds their link atoms."""
+    region = set(atoms)
+    links = []
+    for bond in topology.bonds():
+        i, j = bond.atom1.index, bond.atom2.index
+        if (i in region) != (j in region):
+            links.append((i, j) if i in region else (j, i))
+    return links

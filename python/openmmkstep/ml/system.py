@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
 import openmm
 from openmm import app, unit
-from openmmml.embeddings.utilities import findLinkBonds
 from openmmml.mlpotential import MLPotential, MLPotentialImpl
 
 from ..qmmm.terms import CORRECTOR_GROUP, MODEL_GROUP
+from ._region import find_link_bonds
 from .potentials import KStepPotentialImpl, XtbPotentialImpl, region_forces
 
 MECHANICAL = "mechanical"
@@ -87,7 +88,14 @@ def createKStepSystem(
         the model cannot follow.
     TypeError
         If corrector or model is something else.
+    ImportError
+        If the installed openmmml is older than 1.8.
     """
+    if not hasattr(MLPotential, "getSupportedEmbeddings"):
+        raise ImportError(
+            f"createKStepSystem needs OpenMM-ML 1.8, found {importlib.metadata.version('openmmml')}. Install it with "
+            "\"pip install 'openmmml>=1.8,<2'\"."
+        )
     atoms = [int(i) for i in atoms]
     _check_groups(system)
     molecule = {n: v for n, v in (("charge", charge), ("multiplicity", multiplicity)) if v is not None}
@@ -170,7 +178,7 @@ def _particles(topology: app.Topology, info: Mapping, atoms: Sequence[int]) -> l
     """The atoms, then the link atoms, in the mixed System."""
     places = info["oldToNew"]
     added = sorted(set(range(info["topology"].getNumAtoms())) - set(places))
-    if len(added) != len(findLinkBonds(topology, list(atoms))):
+    if len(added) != len(find_link_bonds(topology, atoms)):
         raise ValueError(
             "The embedding saturates cut bonds without link atoms of their own, so this model does not know where they are. "
             "Use embedding='mechanical', or a k-step model."
