@@ -6,7 +6,7 @@ import openmm
 import pytest
 from conftest import MOLECULES, energy_forces, get_positions, make_context, make_xtb, numerical_forces, run_python
 from openmm import app, unit
-from small_systems import alanine_dipeptide, new_context, nonbonded_of, water_box
+from small_systems import BOXES, alanine_dipeptide, new_context, nonbonded_of, water_box, wrapped_at_random
 
 from openmmkstep import KStepModelForce, ModelContract, XtbForce, cast, createQMMMSystem, saveModel
 
@@ -79,10 +79,15 @@ def test_settings():
 @pytest.mark.parametrize("box", [None, "cubic"])
 @pytest.mark.parametrize("name", METHODS)
 def test_mechanical_embedding(name, box):
+    """Two QM molecules, in different images of the box."""
     topology, mm, x = water_box(12, box)
-    found = MLPotential(name).createMixedSystem(topology, mm, QM, forceGroup=1)
-    expected = createQMMMSystem(topology, mm, QM, METHODS[name], embedding="mechanical")
-    assert found.getNumConstraints() == expected.getNumConstraints() == 33
+    qm = range(6)
+    if box is not None:
+        x = wrapped_at_random(topology, x, BOXES[box], 1)
+        assert np.linalg.norm(x[0] - x[3]) > 1
+    found = MLPotential(name).createMixedSystem(topology, mm, qm, forceGroup=1)
+    expected = createQMMMSystem(topology, mm, qm, METHODS[name], embedding="mechanical")
+    assert found.getNumConstraints() == expected.getNumConstraints() == 30
     for groups in ({0}, {1}):
         assert_same(evaluate(found, x, groups), evaluate(expected, x, groups))
     assert found.usesPeriodicBoundaryConditions() == (box is not None)
