@@ -80,7 +80,7 @@ def test_both_forms_agree(name):
         module = fast_model(model, descriptors, OFFSET)
         gradient = torch.randn(len(x), 3, x.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(2))
         energy, force, charge = predict(model, descriptors, descriptors.centred(x), phi, gradient)
-        fixed_energy, fixed_force = Repulsion(model.layout)(x)
+        fixed_energy, fixed_force = descriptors.repulsion(x)
         energy, force = energy + fixed_energy, force + fixed_force.transpose(1, 2)
         for k in range(len(x)):
             e, f, q = call(module, x[k], phi[k])
@@ -150,7 +150,7 @@ def test_layout_of_large_molecules_stays_small():
         Layout((8,), ())
 
 
-def test_atoms_without_descriptor_repel_each_other():
+def test_distant_atoms_repel_each_other():
     """Two hydrogens of a long chain: 0.4 kJ/mol at 0.22 nm, r^-12; and labels have it no more."""
     species, bonds, _ = MOLECULES["chlorodecane"]
     layout = Layout(species, bonds)
@@ -174,7 +174,27 @@ def test_atoms_without_descriptor_repel_each_other():
     assert float(energy) > 1e-3
     assert float(samples.energy) == pytest.approx(0.5 - float(energy))
     torch.testing.assert_close(samples.force, 1 - forces.transpose(1, 2))
-    assert not Layout(*MOLECULES["toluene"][:2]).undescribed
+    bonded = layout.steps < 3
+    assert float(repulsion.strengths[bonded].abs().max()) == 0 < float(repulsion.strengths[~bonded].min())
+
+
+def test_repulsion_is_weak_where_the_data_are():
+    """2 kJ/mol at the closest distances that a group of equal atoms has; what is further apart keeps its repulsion."""
+    species, bonds, _ = MOLECULES["ethanol"]
+    layout = Layout(species, bonds)
+    methyl = [a for a in range(9) if species[a] == 1 and layout.steps[a, species.index(8)] == 3]
+    polar = next(a for a in range(9) if species[a] == 1 and layout.steps[a, species.index(8)] == 1)
+    assert len(methyl) == 3
+    x = np.tile(100.0 * np.arange(27).reshape(1, 9, 3), (1000, 1, 1))
+    x[:, polar] = x[:, methyl[0]] + [0.15, 0, 0]
+    x[:3, polar] = x[:3, methyl[0]] + [0.05, 0, 0]  # less than one frame in two hundred
+    repulsion, full = Repulsion(layout), Repulsion(layout)
+    repulsion.weaken(x)
+    expected = full.strengths.clone()
+    for a in methyl:  # they turn
+        expected[a, polar] = expected[polar, a] = 2.0 * 0.15**12
+    torch.testing.assert_close(repulsion.strengths, expected, rtol=1e-6, atol=0)
+    assert float(repulsion(x[5:6])[0]) == pytest.approx(2.0, rel=1e-3)
 
 
 def test_least_squares_finds_a_quadratic_form():

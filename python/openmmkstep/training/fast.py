@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .repulsion import Repulsion
+from .repulsion import far
 
 
 class FastModel(nn.Module):
@@ -27,7 +27,8 @@ class FastModel(nn.Module):
             w1, matrix, linear = model.effective()
         sign = torch.ones(layout.n_features, dtype=torch.float64)
         sign[: layout.n_pairs] = -1
-        repulsion = Repulsion(layout)
+        # The repulsion of pairs with a descriptor is a power of that; the rest is a matrix.
+        root_strengths, strengths = _split_strengths(layout, descriptors.repulsion.strengths)
         buffers = {
             "vectors": descriptors.vectors.double(),
             "back": -descriptors.back.double(),
@@ -45,13 +46,14 @@ class FastModel(nn.Module):
             "b2": model.b2,
             "w3": model.w3,
             "w3_flat": model.w3.flatten(),
-            "repulsion": repulsion.strengths,
-            "far": repulsion.far,
+            "root_strengths": root_strengths,
+            "strengths": strengths,
+            "far": far(strengths),
             "offset": torch.tensor(offset, dtype=torch.float64),
         }
         for name, value in buffers.items():
             self.register_buffer(name, value.detach().clone())
-        self.repels = bool(repulsion.pairs)
+        self.has_matrix = bool(strengths.any())
         self.nets, self.width = model.index.shape
         self.n_pairs, self.n_triples = layout.n_pairs, layout.n_triples
         self.sizes = list(descriptors.sizes)
@@ -78,19 +80,22 @@ class FastModel(nn.Module):
         g.index_add_(0, self.quadratic, bracket, alpha=2.0)
         g.mul_(self.signed_scale)
 
-        g_pair = pair * (g[: self.n_pairs] * inverse.pow(3))
+        square = inverse * inverse
+        # pow(6) takes longer than all the rest of this.
+        root = square * square * square * self.root_strengths
+        energy = energy + torch.dot(root, root)
+        g_pair = pair * torch.addcmul(g[: self.n_pairs] * inverse, root, root, value=-12.0).mul_(square)
         g_triple = crosses.view(3, 3, self.n_triples) * g[self.n_pairs : self.first_phi]
         g_d = torch.cat([g_pair, g_triple.view(3, 3 * self.n_triples)], 1)
         forces = g_d.mm(self.back).t().contiguous()
-        if self.repels:
-            squared = (positions * positions).sum(1)
-            inverse = torch.addmm(self.far + squared, positions, positions.t(), alpha=-2.0)
-            inverse = inverse.add_(squared[:, None]).reciprocal_()
-            # pow(6) takes longer than all the rest of this.
-            cube = inverse * inverse * inverse
-            repulsion = cube.mul_(cube).mul_(self.repulsion)
+        if self.has_matrix:
+            norm = (positions * positions).sum(1)
+            square = torch.addmm(self.far + norm, positions, positions.t(), alpha=-2.0)
+            square = square.add_(norm[:, None]).reciprocal_()
+            cube = square * square * square
+            repulsion = cube.mul_(cube).mul_(self.strengths)
             energy = energy + 0.5 * repulsion.sum()
-            push = inverse.mul_(repulsion)
+            push = square.mul_(repulsion)
             forces.addcmul_(push.sum(1, keepdim=True), positions, value=12.0).addmm_(push, positions, alpha=-12.0)
         return energy, forces, g[self.first_phi :]
 
@@ -106,6 +111,22 @@ class GasModel(nn.Module):
     def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         energy, forces, _ = self.inner(positions, self.no_phi)
         return energy, forces
+
+
+def _split_strengths(layout, strengths):
+    """The square roots of those of the pairs with a descriptor, and the matrix of the others."""
+    first, second = torch.tensor(layout.pairs).T
+    rest = strengths.clone()
+    rest[first, second] = rest[second, first] = 0.0
+    return strengths[first, second].sqrt(), rest
+
+
+def join_strengths(layout, roots, rest):
+    """The strengths of Repulsion from the buffers root_strengths and strengths of a FastModel."""
+    first, second = torch.tensor(layout.pairs).T
+    strengths = rest.clone()
+    strengths[first, second] = strengths[second, first] = roots * roots
+    return strengths
 
 
 def fast_model(model, descriptors, offset) -> torch.jit.ScriptModule:

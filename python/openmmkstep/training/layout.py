@@ -2,8 +2,8 @@
 
 Descriptors are, in this order: 1/r of pairs of atoms, triple products of bond vectors (the sine of a torsion, the volume
 of an out-of-plane bend), and the MM potential phi at each atom if the model sees it. Pairs come in the order of falling
-bond distance, so that the quadratic part, which has the bonded ones, is one slice to the end. Large molecules have no descriptor for the distant
-pairs of a hydrogen on carbon; those repel each other in a fixed way (repulsion.py).
+bond distance, so that the quadratic part, which has the bonded ones, is one slice to the end. Large molecules have no
+descriptor for the distant pairs of a hydrogen on carbon: only the fixed repulsion (repulsion.py) is between them.
 """
 
 from __future__ import annotations

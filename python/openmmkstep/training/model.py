@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from .repulsion import Repulsion
+
 PHI_SCALE = 1.0 / 40.0  # e mol/kJ
 
 
@@ -24,6 +26,13 @@ class Descriptors:
     layout : Layout
     dtype : torch.dtype
         of everything that follows from the (float64) positions relative to their centroid
+
+    Attributes
+    ----------
+    mean, scale : tensor of shape (descriptors,)
+        by which they are centred and multiplied
+    repulsion : Repulsion
+        the part of the energy that is fixed before the training
     """
 
     def __init__(self, layout, dtype=torch.float32):
@@ -45,6 +54,7 @@ class Descriptors:
         self.sizes = [layout.n_pairs, 3 * layout.n_triples, 3 * layout.n_triples]
         self.mean = torch.zeros(layout.n_features, dtype=torch.float64)
         self.scale = torch.ones(layout.n_features, dtype=torch.float64)
+        self.repulsion = Repulsion(layout)
 
     def centred(self, positions):
         """Positions (frames, n, 3) relative to their centroid as (frames, 3, n), in this object's dtype."""

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from ..data import Frames
-from .repulsion import Repulsion
 
 LARGEST_FORCE = 2e4  # kJ/mol/nm; beyond, atoms overlap and the label teaches nothing
 
@@ -82,7 +81,7 @@ class Samples:
         def tensor(array):
             return torch.from_numpy(np.ascontiguousarray(array)).to(descriptors.dtype)
 
-        energies, forces = (v.numpy() for v in Repulsion(descriptors.layout)(frames.positions))
+        energies, forces = (v.numpy() for v in descriptors.repulsion(frames.positions))
         return cls(
             descriptors.centred(frames.positions),
             tensor(frames.energies - energies - offset),

@@ -16,7 +16,7 @@ from ..contract import ModelContract, readContract, saveModel
 from ..data import Frames, Region, graph
 from ..handedness import findHandedness, findSides
 from ..validity import findDistanceRanges
-from .fast import fast_model
+from .fast import fast_model, join_strengths
 from .fit import fit_frames, fit_quadratic
 from .layout import Layout
 from .model import BatchModel, Descriptors
@@ -25,7 +25,7 @@ from .samples import Samples, drop_bad, groups, split
 from .trainer import Trainer
 
 MODEL, CHECKPOINT, REPORT, PLOT = "model.pt", "checkpoint.pt", "training.json", "learning_curve.png"
-_CHECKPOINT_VERSION = 2
+_CHECKPOINT_VERSION = 3
 _SCALE_FRAMES = 2000
 # In its first epochs a training is as good as the number of frames that it has seen, whatever the batch, and half the time
 # of a step of 64 frames does not depend on their number: so batches are large. Alanine dipeptide after 150 s of one core,
@@ -241,10 +241,13 @@ def _prepare(layout, region, frames, training, held, settings, folder, start):
                 f"folder, or delete {CHECKPOINT} in it."
             )
         offset = state["identity"]["offset"]
+        descriptors.repulsion.strengths = state["strengths"]
     elif start is not None:
         offset = _load_start(model, descriptors, Path(start))
+        descriptors.repulsion.weaken(frames.positions[training])
     else:
         offset = float(frames.energies[training].mean())
+        descriptors.repulsion.weaken(frames.positions[training])
         generator = np.random.default_rng(seed)
         chosen = generator.permutation(np.flatnonzero(training))[:_SCALE_FRAMES]
         samples = Samples.make(frames[chosen], descriptors, offset)
@@ -270,18 +273,21 @@ def _load_start(model, descriptors, path) -> float:
     if path.name == CHECKPOINT:
         state = torch.load(path, weights_only=True)
         values, offset = dict(zip(names, state["best"], strict=True)), state["identity"]["offset"]
-        mean, scale = state["mean"], state["scale"]
+        mean, scale, strengths = state["mean"], state["scale"], state["strengths"]
     else:
         saved = dict(torch.jit.load(str(path)).named_buffers())
         saved = {name.removeprefix("inner."): value for name, value in saved.items()}
-        missing = {"half_matrix", "linear", "w1", "scale", "shift", "offset", "index", "repulsion"} - set(saved)
+        missing = {"half_matrix", "linear", "w1", "scale", "shift", "offset", "index", "root_strengths"} - set(saved)
         if missing:
-            raise ValueError(f"{path} is not a model that trainModel() made; it has no {sorted(missing)}.")
+            raise ValueError(
+                f"{path} is not a model that trainModel() of this version made; it has no {sorted(missing)}. Train without start."
+            )
         values = {name: saved[name] for name in names if name != "matrix"} | {"matrix": saved["half_matrix"]}
         offset, scale = float(saved["offset"]), saved["scale"]
         mean = -saved["shift"] / scale
         if not torch.equal(saved["index"], model.flat):
             raise ValueError(f"{path} is of another region, or made by another version: its descriptors differ.")
+        strengths = join_strengths(model.layout, saved["root_strengths"], saved["strengths"])
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if values[name].shape != parameter.shape:
@@ -291,6 +297,7 @@ def _load_start(model, descriptors, path) -> float:
                 )
             parameter.copy_(values[name])
     descriptors.mean, descriptors.scale = mean.clone(), scale.clone()
+    descriptors.repulsion.strengths = strengths.clone()
     return offset
 
 

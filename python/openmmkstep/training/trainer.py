@@ -190,6 +190,7 @@ class Trainer:
             "identity": identity,
             "mean": self.descriptors.mean,
             "scale": self.descriptors.scale,
+            "strengths": self.descriptors.repulsion.strengths,
             "model": [p.detach() for p in self.model.parameters()],
             "average": self.average,
             "best": self.best,
