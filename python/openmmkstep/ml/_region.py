@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import openmm
@@ -21,14 +21,18 @@ class Region:
         their atomic numbers
     links : list of (int, int)
         the ends in the region and outside of the bond that each link atom stands on
-    periodic : bool
-        whether positions are to be taken modulo the box
+    box_vectors : list of Vec3, optional
+        of the box that positions are to be taken modulo of
     """
 
     particles: list[int]
     numbers: list[int]
     links: list[tuple[int, int]]
-    periodic: bool
+    box_vectors: Sequence | None
+
+    @property
+    def periodic(self) -> bool:
+        return self.box_vectors is not None
 
 
 def read_region(name: str, topology: app.Topology, system: openmm.System, atoms: Iterable[int] | None) -> Region:
@@ -40,10 +44,10 @@ def read_region(name: str, topology: app.Topology, system: openmm.System, atoms:
         For atoms without element, a whole periodic system, and bonds that were cut without link atoms.
     """
     # openmm-ml collects what it interpolates in a System without particles, which knows no box.
-    periodic = topology.getPeriodicBoxVectors() is not None
+    vectors = topology.getPeriodicBoxVectors()
     if system.getNumParticles() > 0 and atoms is not None:
-        periodic = system.usesPeriodicBoundaryConditions()
-    if atoms is None and periodic:
+        vectors = system.getDefaultPeriodicBoxVectors() if system.usesPeriodicBoundaryConditions() else None
+    if atoms is None and vectors is not None:
         raise ValueError(
             f"The topology has a periodic box, but '{name}' treats its atoms as one molecule without images. Call "
             "topology.setPeriodicBoxVectors(None) for a molecule in vacuum, or createMixedSystem() for one in a solvent."
@@ -66,7 +70,7 @@ def read_region(name: str, topology: app.Topology, system: openmm.System, atoms:
             f"{len(links)} bonds between the atoms of '{name}' and the others are cut, but link hydrogens do not saturate "
             "them. Choose an embedding that adds them, such as 'mechanical'."
         )
-    return Region(particles, numbers, links, periodic)
+    return Region(particles, numbers, links, vectors)
 
 
 def find_link_bonds(topology: app.Topology, atoms: Iterable[int]) -> list[tuple[int, int]]:

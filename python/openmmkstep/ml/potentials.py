@@ -65,8 +65,8 @@ class XtbPotentialImpl(MLPotentialImpl):
 
     The embedding 'electrostatic' (not of 'gfn-ff') is createQMMMSystem()'s, with its arguments cutoff, switchingDistance,
     boundary, charges and positions, and with its rules for cut bonds: it takes the constraints of the QM atoms away
-    whatever removeConstraints says, and adds no particles. With openmm-ml's 'mechanical' embedding link atoms are
-    virtual sites.
+    whatever removeConstraints says, and adds no particles. With openmm-ml's 'mechanical' embedding link
+    atoms are virtual sites.
 
     Parameters
     ----------
@@ -109,6 +109,7 @@ class XtbPotentialImpl(MLPotentialImpl):
             self.name, args, [*_MOLECULE, *_SETTINGS, *_ELECTROSTATIC, "model", "allowNativeCode", *_FOR_ALL]
         )
         settings = {**_MOLECULE, **self._defaults, **args}
+        # The model is createKStepSystem()'s: both forces are told of the same charges.
         options = {n: settings[n] for n in (*_MOLECULE, *_ELECTROSTATIC, "model", "allowNativeCode") if n in settings}
         mixed = createQMMMSystem(topology, system, atoms, self.method, embedding=embedding, **options)
         for force in region_forces(mixed):
@@ -188,8 +189,9 @@ class KStepPotentialImpl(MLPotentialImpl):
         real = region.particles[: len(region.particles) - len(region.links)]
         cuts = [Cut(qm, mm, 0.0) for qm, mm in region.links]
         sites = dict(zip(cuts, region.particles[len(real) :], strict=True))
-        vectors = system.getDefaultPeriodicBoxVectors() if region.periodic else None
-        found = match_model(self.modelPath, contract, topology, real, cuts, _padded(positions, topology), vectors)
+        found = match_model(
+            self.modelPath, contract, topology, real, cuts, _padded(positions, topology), region.box_vectors
+        )
         particles = [*found.particles, *(sites[cut] for cut in found.cuts)]
         force = KStepModelForce(self.modelPath, particles, self.allowNativeCode)
         force.setUsesPeriodicBoundaryConditions(region.periodic)
@@ -227,12 +229,8 @@ class KStepPotentialImpl(MLPotentialImpl):
             **options,
         )
         for i in reversed(range(mixed.getNumForces())):
-            force = cast(mixed.getForce(i))
-            if isinstance(force, XtbForce):
+            if isinstance(cast(mixed.getForce(i)), XtbForce):
                 mixed.removeForce(i)
-            elif isinstance(force, KStepModelForce):
-                # Not in the way of the search for a free group.
-                force.setForceGroup(forceGroup)
         (force,) = region_forces(mixed)
         self._apply(force, mixed, forceGroup, correctorForceGroup)
         return interpolate_systems(system, mixed, forceGroup) if interpolate else mixed
