@@ -7,7 +7,7 @@ SOURCES := $(shell find openmmkstep platforms serialization python tests -type f
 
 # The CPU build of torch that this project is pinned to; all other packages are those of pyproject's extra 'dev'.
 TORCH := torch==2.13.0
-PACKAGES := openmm==8.6.1 "h5py>=3.10,<4" "dask[distributed]>=2024.8" "pydantic>=2.5,<3" xtb==22.1 "tblite>=0.8,<0.9" "numpy>=1.26" "pybind11>=2.13" "scikit-build-core>=0.10" "ninja>=1.11" "cmake>=3.25" "pytest>=8" "ruff>=0.6" "matplotlib>=3.8" "tqdm>=4.66" "physical_validation>=1.0.5,<2" "scipy>=1.11" "mdtraj>=1.10,<2" "ase>=3.23,<4"
+PACKAGES := openmm==8.6.1 "h5py>=3.10,<4" "dask[distributed]>=2024.8" "pydantic>=2.5,<3" xtb==22.1 "tblite>=0.8,<0.9" "numpy>=1.26" "pybind11>=2.13" "scikit-build-core>=0.10" "ninja>=1.11" "cmake>=3.25" "pytest>=8" "ruff>=0.6" "matplotlib>=3.8" "tqdm>=4.66" "physical_validation>=1.0.5,<2" "scipy>=1.11" "mdtraj>=1.10,<2" "ase>=3.23,<4" "openmmml>=1.8,<2"
 # Only its data files are used (examples/qmmm_systems), so nothing that it depends on is installed.
 DATA_PACKAGES := openmmtools==0.27.0
 

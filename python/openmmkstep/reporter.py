@@ -54,7 +54,7 @@ class KStepReporter:
     reportInterval : int
         macro-steps between lines
     regions : dict of str to sequence of int, optional
-        particles whose temperature is reported; by default 'QM' (those of XtbForce) and 'MM' (the rest). See
+        particles whose temperature is reported; by default 'QM' (those of XtbForce and k-step models) and 'MM' (the rest). See
         analysis.byElement()
     weights : bool
         whether to write the column 'Log Weight' (needs the integrator's temperature and the scheme 'reweight');

@@ -303,7 +303,7 @@ def test_comes_before_the_checkpoint(tmp_path):
         ({"reportInterval": 0}, "interval of at least one step, found 0"),
         ({"radius": 0}, "radius above 0 nm, found 0"),
         ({"radius": float("nan")}, "radius above 0 nm, found nan"),
-        ({"qmAtoms": None}, "no XtbForce; give qmAtoms"),
+        ({"qmAtoms": None}, "no k-step model; give qmAtoms"),
         ({"qmAtoms": []}, "qmAtoms is empty"),
         ({"qmAtoms": [517]}, "qmAtoms must be indices from 0 to 516"),
         ({"qmAtoms": selectResidues(ALANINE.topology, "2:11")}, "in water molecules; give siteAtoms"),

@@ -9,20 +9,20 @@ import openmm
 from openmm import app, unit
 
 from .._units import GAS_CONSTANT, KELVIN, NANOMETER, PICOSECOND
-from ..forces import XtbForce, cast
+from ..forces import QMRegionForce, cast
 from ..integrator import KStepIntegrator
 
 
 def qmRegions(system: openmm.System) -> dict[str, list[int]]:
-    """Divide a System into 'QM', the particles of its XtbForces, and 'MM', all others that have mass.
+    """Divide a System into 'QM', the particles of its XtbForces and KStepModelForces, and 'MM', all others that have mass.
 
-    Parts without particles are left out; without an XtbForce there is only 'MM'.
+    Parts without particles are left out; without such forces there is only 'MM'.
     """
+    masses = _masses(system)
     qm: set[int] = set()
     for force in map(cast, system.getForces()):
-        if isinstance(force, XtbForce):
-            qm.update(force.getParticles())
-    masses = _masses(system)
+        if isinstance(force, QMRegionForce):
+            qm.update(i for i in force.getParticles() if masses[i] > 0)
     regions = {"QM": sorted(qm), "MM": [i for i in range(len(masses)) if masses[i] > 0 and i not in qm]}
     return {name: particles for name, particles in regions.items() if particles}
 

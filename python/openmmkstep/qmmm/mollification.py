@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,7 @@ def findMollification(
     temperature=300 * unit.kelvin,
     picoseconds: float = 2.0,
     deep: bool = False,
+    qmAtoms: Iterable[int] | None = None,
 ) -> list[tuple[int, int, unit.Quantity]] | Mollification:
     """Find what a mollified impulse resets, for KStepIntegrator.setMollification() and setMollifiedAngles().
 
@@ -74,6 +76,8 @@ def findMollification(
         its length
     deep : bool
         whether to find all bonds and the angles of hydrogens instead of the bonds to hydrogen alone
+    qmAtoms : iterable of int, optional
+        the QM region, where the corrector is another force than XtbForce; by default the particles of the XtbForce
 
     Returns
     -------
@@ -89,9 +93,14 @@ def findMollification(
     Raises
     ------
     ValueError
-        If the System has no XtbForce.
+        If the System has no XtbForce, and no qmAtoms are given.
     """
-    region = set(find_corrector(system).getParticles())
+    if qmAtoms is None:
+        try:
+            qmAtoms = find_corrector(system).getParticles()
+        except ValueError as e:
+            raise ValueError(f"{e} Where the corrector is another force, give qmAtoms.") from e
+    region = set(qmAtoms)
     atoms = {a.index: a for a in topology.atoms() if a.index in region}
     hydrogens = {i for i, a in atoms.items() if a.element is app.element.hydrogen}
     neighbours: dict[int, list[int]] = {i: [] for i in sorted(region)}

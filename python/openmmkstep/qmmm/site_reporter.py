@@ -63,7 +63,7 @@ class SiteReporter:
     radius : float or Quantity
         how far the site reaches from its atoms (nm)
     qmAtoms : iterable of int, optional
-        indices of the QM atoms; by default the particles of the System's XtbForce
+        indices of the QM atoms; by default the particles of the System's XtbForce and k-step model
     siteAtoms : iterable of int, optional
         the atoms of the site; needed where all QM molecules are water
     append : bool
@@ -135,7 +135,7 @@ class SiteReporter:
         if qm is None:
             qm = qmRegions(simulation.system).get("QM", [])
             if not qm:
-                raise ValueError("SiteReporter: the System has no XtbForce; give qmAtoms.")
+                raise ValueError("SiteReporter: the System has no XtbForce and no k-step model; give qmAtoms.")
         qm = set(check_indices(qm, num, "SiteReporter: qmAtoms"))
         atoms = list(topology.atoms())
         molecules = find_molecules(topology)
