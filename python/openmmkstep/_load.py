@@ -99,8 +99,10 @@ def load_torch() -> ModuleType:
 
 
 def check_installation() -> str:
-    """Describe what is installed: one line each for OpenMM, its platforms, torch and libxtb."""
+    """Describe what is installed: one line each for OpenMM and its platforms, torch, libxtb and openmm-torch."""
     import openmm
+
+    from .torchforce import probeOpenMMTorch
 
     bindings = load_bindings()
     platforms = [openmm.Platform.getPlatform(i) for i in range(openmm.Platform.getNumPlatforms())]
@@ -117,5 +119,6 @@ def check_installation() -> str:
         f"libxtb: {path}"
         if path
         else "libxtb: not found in Python packages; libxtb.so.6 of the system is used if there is one",
+        probeOpenMMTorch().message,
     ]
     return "\n".join(lines)
