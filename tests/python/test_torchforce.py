@@ -33,7 +33,8 @@ def force_of(system: openmm.System) -> KStepModelForce:
 
 
 def evaluate(module, force, x, box=None) -> tuple[float, np.ndarray]:
-    """Energy and forces of the module, in the way that a TorchForce calls it."""
+    """Energy and forces of the module, in the way that a TorchForce calls it: frozen."""
+    module = torch.jit.freeze(module)
     positions = torch.tensor(np.array(x), requires_grad=True)
     arguments = [torch.tensor(np.array(box))] if force.usesPeriodicBoundaryConditions() else []
     energy = module(positions, *arguments)
@@ -77,21 +78,26 @@ def test_periodic(box, models):
     assert 20 < sum(seen) < len(seen)
 
 
-@pytest.mark.parametrize("box", [None, "triclinic"])
-@pytest.mark.parametrize("region, boundary", [("side chain", "rcd"), ("three cuts", "charge-shift")])
-def test_link_atoms(region, boundary, box, tmp_path):
-    """Link hydrogens, charges at the boundary, exceptions, groups that are always seen."""
+def cut_system(folder, region, boundary, box):
+    """Alanine dipeptide with cut bonds among waters, with a model of what is on the QM side: topology, System, positions."""
     topology, mm, x = alanine_dipeptide(12, box)
-    qm, radii = REGIONS[region], SHORT_RADII if box else {}
-    options = {"boundary": boundary, "charges": "forcefield"} | radii
+    qm = REGIONS[region]
+    options = {"boundary": boundary, "charges": "forcefield"} | (SHORT_RADII if box else {})
     without = createQMMMSystem(topology, mm, qm, **options)
     xtb = cast(without.getForces()[-1])
     links = []
     for i in range(xtb.getNumLinkAtoms()):
         a, b, distance = xtb.getLinkAtomParameters(i)
         links.append(x[a] + distance._value * (x[b] - x[a]) / np.linalg.norm(x[b] - x[a]))
-    model = write_model(tmp_path / "model.pt", [*xtb.getAtomicNumbers(), *[1] * len(links)], np.vstack([x[qm], links]))
-    system = createQMMMSystem(topology, mm, qm, model=model, **options)
+    model = write_model(folder / "model.pt", [*xtb.getAtomicNumbers(), *[1] * len(links)], np.vstack([x[qm], links]))
+    return topology, createQMMMSystem(topology, mm, qm, model=model, **options), x
+
+
+@pytest.mark.parametrize("box", [None, "triclinic"])
+@pytest.mark.parametrize("region, boundary", [("side chain", "rcd"), ("three cuts", "charge-shift")])
+def test_link_atoms(region, boundary, box, tmp_path):
+    """Link hydrogens, charges at the boundary, exceptions, groups that are always seen."""
+    topology, system, x = cut_system(tmp_path, region, boundary, box)
     assert force_of(system).getNumVirtualCharges() > 0 and force_of(system).getNumExceptions() > 0
     if box:
         x = wrapped_at_random(topology, x, BOXES[box], 3)

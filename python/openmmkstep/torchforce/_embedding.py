@@ -1,7 +1,8 @@
 """The embedding of KStepModelForce in TorchScript: positions of all particles (and the box) to the model's energy.
 
-The same formulas as Embedding.cpp and EmbeddingGroups.cpp. Lattice translations are found without gradients, by which
-they are constant; everything after them is differentiated by autograd.
+The same formulas as Embedding.cpp and EmbeddingGroups.cpp. Lattice translations are found from detached positions, and
+everything after them is differentiated by autograd. There is no torch.no_grad() here: openmm-torch freezes modules, which
+merges equal expressions inside and outside of it, and gradients are lost.
 """
 
 from __future__ import annotations
@@ -34,15 +35,13 @@ class EnergyForces(EnergyOnly):
     """A model that returns its own derivatives: the energy with them as its gradient."""
 
     def forward(self, x: Tensor, phi: Tensor) -> Tensor:
-        with torch.no_grad():
-            energy, forces = self.model(x)
+        energy, forces = self.model(x.detach())
         return with_gradient(checked_energy(energy), [x], [-checked(forces, x, "forces")])
 
 
 class EnergyForcesCharges(EnergyOnly):
     def forward(self, x: Tensor, phi: Tensor) -> Tensor:
-        with torch.no_grad():
-            energy, forces, charges = self.model(x, phi)
+        energy, forces, charges = self.model(x.detach(), phi.detach())
         gradients = [-checked(forces, x, "forces"), checked(charges, phi, "charges")]
         return with_gradient(checked_energy(energy), [x, phi], gradients)
 
@@ -131,8 +130,7 @@ class EmbeddedModel(nn.Module):
 
     def forward(self, positions: Tensor, box: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
         x = positions.to(torch.float64)
-        with torch.no_grad():
-            translations, seen = self.locate(x, box)
+        translations, seen = self.locate(x.detach(), box)
         qm = x[self.particles] - translations[self.particles]
         atoms = self.add_link_atoms(x, qm, box)
         phi = torch.zeros(atoms.shape[0], dtype=atoms.dtype, device=atoms.device)

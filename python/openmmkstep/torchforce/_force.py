@@ -80,6 +80,8 @@ def create_module(model: str | os.PathLike | bytes, region: QMRegionForce, order
     _check_order(order, num, num_links)
     _check_contract(contract, region, order)
     script = torch.jit.load(io.BytesIO(data), map_location="cpu").eval()
+    for parameter in script.parameters():
+        parameter.requires_grad_(False)
     kinds = {
         (False, 1): _embedding.EnergyOnly,
         (True, 1): _embedding.EnergyOnlyOfPhi,

@@ -40,7 +40,7 @@ class OpenMMTorchProbe:
     message: str
 
 
-def probeOpenMMTorch(timeout: float = 120) -> OpenMMTorchProbe:
+def probeOpenMMTorch(timeout: float = 300) -> OpenMMTorchProbe:
     """Find out whether openmm-torch works with the torch and OpenMM that are installed.
 
     A TorchForce is evaluated in a process of its own, since versions that do not fit can end in a crash.
