@@ -34,10 +34,10 @@ def force_of(system: openmm.System) -> KStepModelForce:
 
 def evaluate(module, force, x, box=None) -> tuple[float, np.ndarray]:
     """Energy and forces of the module, in the way that a TorchForce calls it: frozen."""
-    module = torch.jit.freeze(module)
+    frozen = torch.jit.freeze(module)
     positions = torch.tensor(np.array(x), requires_grad=True)
     arguments = [torch.tensor(np.array(box))] if force.usesPeriodicBoundaryConditions() else []
-    energy = module(positions, *arguments)
+    energy = frozen(positions, *arguments)
     (gradient,) = torch.autograd.grad(energy, positions)
     return energy.item(), -gradient.numpy()
 

@@ -1,8 +1,8 @@
 """The embedding of KStepModelForce in TorchScript: positions of all particles (and the box) to the model's energy.
 
-The same formulas as Embedding.cpp and EmbeddingGroups.cpp. Lattice translations are found from detached positions, and
-everything after them is differentiated by autograd. There is no torch.no_grad() here: openmm-torch freezes modules, which
-merges equal expressions inside and outside of it, and gradients are lost.
+The same formulas as Embedding.cpp and EmbeddingGroups.cpp, differentiated by autograd; counts of lattice vectors come from
+floor() and have no gradient. openmm-torch freezes modules, and that drops detach() and merges equal expressions inside and
+outside of torch.no_grad(). So nothing here relies on the first, and only models run inside the second.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ class EnergyForces(EnergyOnly):
     """A model that returns its own derivatives: the energy with them as its gradient."""
 
     def forward(self, x: Tensor, phi: Tensor) -> Tensor:
-        energy, forces = self.model(x.detach())
+        with torch.no_grad():
+            energy, forces = self.model(x)
         return with_gradient(checked_energy(energy), [x], [-checked(forces, x, "forces")])
 
 
 class EnergyForcesCharges(EnergyOnly):
     def forward(self, x: Tensor, phi: Tensor) -> Tensor:
-        energy, forces, charges = self.model(x.detach(), phi.detach())
+        with torch.no_grad():
+            energy, forces, charges = self.model(x, phi)
         gradients = [-checked(forces, x, "forces"), checked(charges, phi, "charges")]
         return with_gradient(checked_energy(energy), [x, phi], gradients)
 
@@ -58,8 +60,8 @@ def checked(value: Tensor, variable: Tensor, name: str) -> Tensor:
 
 def with_gradient(energy: Tensor, variables: List[Tensor], gradients: List[Tensor]) -> Tensor:  # noqa: UP006
     for x, g in zip(variables, gradients):  # noqa: B905 (TorchScript has no strict)
-        linear = (g.detach() * x).sum()
-        energy = energy + (linear - linear.detach())
+        linear = (g * x).sum()
+        energy = energy + (linear - float(linear.item()))
     return energy
 
 
@@ -130,7 +132,7 @@ class EmbeddedModel(nn.Module):
 
     def forward(self, positions: Tensor, box: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
         x = positions.to(torch.float64)
-        translations, seen = self.locate(x.detach(), box)
+        translations, seen = self.locate(x, box)
         qm = x[self.particles] - translations[self.particles]
         atoms = self.add_link_atoms(x, qm, box)
         phi = torch.zeros(atoms.shape[0], dtype=atoms.dtype, device=atoms.device)
@@ -166,7 +168,7 @@ class EmbeddedModel(nn.Module):
         bond = x[self.link_particles] - qm[self.link_qm]
         if box is not None:
             cell = box.to(torch.float64)
-            bond = bond - lattice_counts(bond.detach(), cell).mm(cell)
+            bond = bond - lattice_counts(bond, cell).mm(cell)
         scale = self.link_distances / torch.sqrt((bond * bond).sum(1))
         return torch.cat([qm, qm[self.link_qm] + bond * scale[:, None]])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import signal
 import subprocess
 import sys
@@ -68,7 +69,8 @@ def probeOpenMMTorch(timeout: float = 300) -> OpenMMTorchProbe:
         return OpenMMTorchProbe(False, versions, f"{found} did not finish a trial within {timeout} s.")
     if process.returncode == 0 and process.stdout.split()[-1:] == ["works"]:
         return OpenMMTorchProbe(True, versions, f"{found} works.")
-    lines = process.stderr.strip().splitlines()
+    # The exception may be followed by a stack trace of torch's.
+    lines = re.findall(r"^[\w.]*(?:Error|Exception)\b.*", process.stderr, re.MULTILINE)
     reason = lines[-1] if lines else f"exit code {process.returncode}"
     if process.returncode < 0:
         reason = f"the process ended with {signal.Signals(-process.returncode).name}"
