@@ -130,9 +130,10 @@ def test_trajectory(kind, scheme, k, make):
         integrator.step(100)
         ends.append((get_positions(context), integrator.getStatistics(), context.getTime()._value))
     (expected, statistics, t), (found, other_statistics, other_t) = ends
-    assert np.abs(expected - x).max() > 0.01
+    if statistics["accepted"] or scheme == "impulse":
+        assert np.abs(expected - x).max() > 0.005
     assert np.abs(found - expected).max() < TOLERANCE
-    for name in ("macroSteps", "correctorCalls", "rejected", "redone", "plainMacroSteps"):
+    for name in ("macroSteps", "accepted", "flips", "correctorCalls", "redone", "plainMacroSteps"):
         assert statistics[name] == other_statistics[name], name
     assert t == other_t
     result[f"largest deviation after 100 macro-steps, {kind}, {scheme}, k = {k} (nm)"] = float(

@@ -33,11 +33,10 @@ def force_of(system: openmm.System) -> KStepModelForce:
 
 
 def evaluate(module, force, x, box=None) -> tuple[float, np.ndarray]:
-    """Energy and forces of the module, in the way that a TorchForce calls it: frozen."""
-    frozen = torch.jit.freeze(module)
+    """Energy and forces of the module, in the way that a TorchForce calls it."""
     positions = torch.tensor(np.array(x), requires_grad=True)
     arguments = [torch.tensor(np.array(box))] if force.usesPeriodicBoundaryConditions() else []
-    energy = frozen(positions, *arguments)
+    energy = module(positions, *arguments)
     (gradient,) = torch.autograd.grad(energy, positions)
     return energy.item(), -gradient.numpy()
 
@@ -188,13 +187,21 @@ def test_model_that_does_not_see_the_charges(models):
 
 
 def test_box_that_is_too_small(models):
+    """Infinity rejects a barostat's trial."""
     topology, mm, x = water_box(40, "cubic")
     system = createQMMMSystem(topology, mm, range(3), model=models("phi_energy"), **RADII)
     force = force_of(system)
     module = create_module(models("phi_energy"), force, None)
-    evaluate(module, force, x, BOXES["cubic"])
-    with pytest.raises(torch.jit.Error, match="The periodic box is too small for the embedding"):
-        evaluate(module, force, x, 0.7 * BOXES["cubic"])
+    assert np.isfinite(evaluate(module, force, x, BOXES["cubic"])[0])
+    assert evaluate(module, force, x, 0.7 * BOXES["cubic"])[0] == np.inf
+
+
+def test_model_that_fails(models):
+    """A frozen module that raises says why, and does not crash."""
+    force = KStepModelForce(models("throws"), range(3))
+    module = create_module(models("throws"), force, None)
+    with pytest.raises(torch.jit.Error, match="this model does not like long bonds"):
+        evaluate(module, force, 2 * water_positions(1, 1))
 
 
 def test_machine_code_is_refused(models, tmp_path):

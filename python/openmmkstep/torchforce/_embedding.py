@@ -156,7 +156,14 @@ class EmbeddedModel(nn.Module):
         held = torch.rsqrt(distance2[: qm.shape[0]]).mv(charges).dot(self.fixed_charges)
         d = x[self.charge_particles[self.exception_charges]] - qm[self.exception_qm]
         held = held + (self.exception_changes * group_factors[self.exception_charges]).dot(torch.rsqrt((d * d).sum(1)))
-        return self.model(atoms, phi) - self.coulomb * held
+        energy = self.model(atoms, phi) - self.coulomb * held
+        if box is not None and self.num_groups > 0:
+            # Where the box is too small for the cutoff, infinity rejects a barostat's trial and ends dynamics.
+            centroid = qm.mean(0)
+            radius = float(torch.sqrt(((qm - centroid) ** 2).sum(1).max()).item())
+            if 0.5 * smallest_width(box.to(torch.float64)) < self.cutoff + radius:
+                energy = energy + float("inf")
+        return energy
 
     def squared_distances(self, atoms: Tensor, sites: Tensor) -> Tensor:
         d = atoms[:, None, :] - sites[None, :, :]
@@ -187,11 +194,6 @@ class EmbeddedModel(nn.Module):
         centroid = qm.mean(0)
         radius = float(torch.sqrt(((qm - centroid) ** 2).sum(1).max()).item())
         if box is not None:
-            half = 0.5 * smallest_width(cell)
-            if half < self.cutoff + radius:
-                raise RuntimeError(
-                    "The periodic box is too small for the embedding: the cutoff plus the radius of the QM region must be at most half of the box's smallest width. Use a larger box or a smaller cutoff, or check whether the QM region has fallen apart."
-                )
             # Each member next to the one before it, then the whole group next to the centroid.
             members = x[self.members]
             counts = torch.zeros_like(members)

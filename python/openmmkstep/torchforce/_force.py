@@ -96,7 +96,20 @@ def create_module(model: str | os.PathLike | bytes, region: QMRegionForce, order
             f"The model does not take {contract.inputs} or does not return {contract.outputs}, as its contract says: "
             f"{str(e).strip().splitlines()[0]}"
         ) from e
-    return torch.jit.script(_embedding.EmbeddedModel(adapter, read_region(region, contract, order)).eval())
+    module = torch.jit.script(_embedding.EmbeddedModel(adapter, read_region(region, contract, order)).eval())
+    if torch.cuda.is_available():
+        return module  # its tensors must be buffers, which openmm-torch moves to the GPU
+    # openmm-torch freezes it, and a frozen module that raises can crash the process unless it was written and read again.
+    return reloaded(torch.jit.freeze(module))
+
+
+def reloaded(module):
+    """What is read again after a module was written."""
+    import torch
+
+    data = io.BytesIO()
+    torch.jit.save(module, data)
+    return torch.jit.load(io.BytesIO(data.getvalue()))
 
 
 def replaceModelForce(system: openmm.System) -> openmm.Force:
