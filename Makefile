@@ -11,7 +11,12 @@ PACKAGES := openmm==8.6.1 "h5py>=3.10,<4" "dask[distributed]>=2024.8" "pydantic>
 # Only its data files are used (examples/qmmm_systems), so nothing that it depends on is installed.
 DATA_PACKAGES := openmmtools==0.27.0
 
-.PHONY: all demo model test ctest pytest lint clean
+# openmm-torch needs another torch (docs/openmm-torch.md): an environment and a build of its own, of 7 GB.
+OPENMM_TORCH_VENV := .venv-openmm-torch
+OPENMM_TORCH_BUILD := build-openmm-torch
+OPENMM_TORCH_PACKAGES := torch==2.9.1 openmmtorch==1.5 openmm==8.6.1 xtb==22.1 "numpy>=1.26" "tqdm>=4.66" "scipy>=1.11" "pybind11>=2.13" "scikit-build-core>=0.10" "ninja>=1.11" "cmake>=3.25" "pytest>=8"
+
+.PHONY: all demo model test ctest pytest lint test-openmm-torch clean
 all: $(BUILD)/.installed
 
 $(VENV)/.packages: Makefile
@@ -49,5 +54,21 @@ lint: $(VENV)/.packages
 	@echo "== Lint"
 	$(BIN)/ruff check python tests examples benchmarks
 
+$(OPENMM_TORCH_VENV)/.packages:
+	@echo "== Setting up $(OPENMM_TORCH_VENV) (downloads 3.6 GB the first time)"
+	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(OPENMM_TORCH_VENV) || python3 -m venv $(OPENMM_TORCH_VENV)
+	$(OPENMM_TORCH_VENV)/bin/pip install --progress-bar on $(OPENMM_TORCH_PACKAGES)
+	@touch $@
+
+$(OPENMM_TORCH_BUILD)/.installed: $(OPENMM_TORCH_VENV)/.packages $(SOURCES)
+	@echo "== Building openmmkstep for the torch of openmm-torch"
+	PATH="$(abspath $(OPENMM_TORCH_VENV)/bin):$$PATH" $(OPENMM_TORCH_VENV)/bin/pip install --no-build-isolation --no-deps -v --config-settings=build-dir=$(OPENMM_TORCH_BUILD) . > $(OPENMM_TORCH_VENV)/build.log 2>&1 || { tail -n 60 $(OPENMM_TORCH_VENV)/build.log; exit 1; }
+	@touch $@
+
+# Writes tests/openmm_torch/result.json.
+test-openmm-torch: $(OPENMM_TORCH_BUILD)/.installed
+	@echo "== Tests with openmm-torch"
+	OMP_NUM_THREADS=1 $(OPENMM_TORCH_VENV)/bin/python -m pytest tests/openmm_torch
+
 clean:
-	rm -rf $(BUILD) $(VENV)
+	rm -rf $(BUILD) $(VENV) $(OPENMM_TORCH_BUILD) $(OPENMM_TORCH_VENV)

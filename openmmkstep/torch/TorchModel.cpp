@@ -9,8 +9,8 @@
 #include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/inductor/aoti_runner/model_container_runner_cpu.h>
-#include <torch/headeronly/version.h>
 #include <torch/script.h>
+#include <torch/version.h>
 #include <algorithm>
 #include <cmath>
 #include <fstream>

@@ -91,8 +91,10 @@ def load_torch() -> ModuleType:
 
 
 def check_installation() -> str:
-    """Describe what is installed: a line each for OpenMM with its platforms, torch, and the xTB engines that are found."""
+    """Describe what is installed: a line each for OpenMM with its platforms, torch, the xTB engines and openmm-torch."""
     import openmm
+
+    from .torchforce import probeOpenMMTorch
 
     bindings = load_bindings()
     platforms = [openmm.Platform.getPlatform(i) for i in range(openmm.Platform.getNumPlatforms())]
@@ -107,5 +109,6 @@ def check_installation() -> str:
             f"OpenMM {_installed_version('openmm')} (built for {bindings.openmmVersion}); KStepIntegrator runs on: {', '.join(names)}",
             torch,
             *engine_lines(),
+            probeOpenMMTorch().message,
         ]
     )
