@@ -30,9 +30,10 @@ def test_check_installation():
     assert lines[0] == f"openmmkstep {openmmkstep.__version__}"
     assert re.search(r"OpenMM 8\.6.* runs on: .*Reference.*CPU", lines[1])
     assert lines[2].startswith("torch 2.")
-    engines = [line.split(", from ")[0] for line in lines[3:] if not line.startswith("  not used: ")]
+    engines = [line.split(", from ")[0] for line in lines[3:-1] if not line.startswith("  not used: ")]
     assert [line.split()[0] for line in engines] == ["libxtb", "tblite"]
     assert all(Path(line.split(": ")[1]).exists() for line in engines)
+    assert lines[-1].startswith("openmm-torch: ")
 
 
 def test_run_as_a_module():

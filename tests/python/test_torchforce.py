@@ -134,7 +134,8 @@ def test_cutoff_without_a_box(models):
 
 def test_model_of_the_example():
     topology, mm, x = alanine_dipeptide(20)
-    compare(createQMMMSystem(topology, mm, range(22), model=EXAMPLE), x)
+    # KStepModelForce sums its networks, which are in single precision, in another order than TorchScript.
+    compare(createQMMMSystem(topology, mm, range(22), model=EXAMPLE), x, tolerances=(5e-5, 2e-3))
 
 
 def test_order(models):
