@@ -18,27 +18,37 @@ import time
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from openmmkstep import readContract
 from openmmkstep.pipeline import makeModel
 from openmmkstep.qmmm import readSetup
-from openmmkstep.validation import measureStability, prepareCheck, runOnModel
+from openmmkstep.validation import cutAtHoles, measureStability, prepareCheck, runOnModel
 
 HERE = Path(__file__).resolve().parent
 SETUPS = {"alanine": HERE.parent / "examples" / "alanine_dipeptide" / "system.py"} | {
     name: HERE / "molecules" / f"{name}.py" for name in ("ethanol", "diglycine", "loratadine", "decane")
 }
 PICOSECONDS = 20.0
+K, STEP = 64, 0.002
 RARELY = 0.1  # ps between xTB calls, and looks at distances, in the runs that only look for holes
 
 
 def look_for_holes(setup, positions, model: Path, temperature: float, trajectories: int) -> dict:
     """Faults and excursions of runs on the model alone."""
     subject = prepareCheck(setup.create(None), positions, model, setup.topology).withHydrogenMass(3.0)
-    runs = runOnModel(
-        subject, temperature, PICOSECONDS, trajectories, interval=RARELY, samplesPerForces=1000, equilibration=1.0
-    )
-    report = measureStability(subject, runs)
+    with tqdm(total=100, unit="%", desc=f"{trajectories} runs at {temperature:g} K", mininterval=10) as bar:
+        runs = runOnModel(
+            subject,
+            temperature,
+            PICOSECONDS,
+            trajectories,
+            interval=RARELY,
+            samplesPerForces=1000,
+            equilibration=1.0,
+            advance=lambda share: bar.update(100 * share),
+        )
+    report = measureStability(subject, cutAtHoles(runs, temperature))
     return {
         "temperature": temperature,
         "trajectories": trajectories,
@@ -75,18 +85,26 @@ def measure(name: str, args: argparse.Namespace) -> None:
 
 
 def report(folder: Path) -> str:
+    """What the check found along the model's own runs, and the runs that look for holes."""
     lines = [
-        f"{'':12s}{'minutes':>9s}{'frames':>8s}{'us/call':>9s}  force RMSE and sd(E) of held-out frames; runs of 20 ps"
+        "                     min in all  frames  us/call  sd(D)  accepted  force error: own runs, alone  runs of 20 ps on the model"
     ]
     for path in sorted(folder.glob("*/benchmark.json")):
         r = json.loads(path.read_text())
-        errors = ", ".join(f"{g}: {e['forceRMSE']:.1f}, {e['energySD']:.2f}" for g, e in r["held_out"].items())
+        sampling = r["check"]["sampling"] or {"sd": {"value": float("nan")}, "acceptance": []}
+        first = [a["first"]["value"] for a in sampling["acceptance"] if a["k"] == K and a["baseStepSize"] == STEP]
+        forces = [
+            r["check"][part]["force"]["value"] if r["check"][part] else float("nan") for part in ("errors", "gas")
+        ]
         holes = ", ".join(
-            f"{s['temperature']:.0f} K: {len(s['faults'])} of {s['trajectories']} failed, {s['excursions']} excursions"
+            f"{s['temperature']:.0f} K: {s['trajectories'] - len(s['faults'])} of {s['trajectories']} reached the end, "
+            f"{s['excursions']} excursions"
             for s in r["stability"]
         )
         lines.append(
-            f"{r['name']:12s}{sum(r['minutes'].values()):9.1f}{r['frames']:8d}{r['microseconds_per_call']:9.0f}  {errors}; {holes}"
+            f"{r['name']:12s}{r['atoms']:4d} atoms {sum(r['minutes'].values()):8.1f}{r['frames']:8d}{r['microseconds_per_call']:9.0f}"
+            f"{sampling['sd']['value']:7.2f}{first[0] if first else float('nan'):10.3f}{forces[0]:15.1f}{forces[1]:8.1f}"
+            f"       {holes}"
         )
     return "\n".join(lines)
 

@@ -1,4 +1,5 @@
 #include "openmmkstep/internal/CoulombSums.h"
+#include "openmmkstep/internal/vectorized.h"
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -7,14 +8,7 @@ using namespace OpenMMKStep;
 using namespace OpenMM;
 using namespace std;
 
-// The pair loops are a good part of a model's cost.  The widest instructions of the machine at hand are chosen when
-// the library is loaded; this file is compiled with -fassociative-math so that the sums vectorize.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define VECTORIZED __attribute__((target_clones("arch=haswell", "default")))
-#else
-#define VECTORIZED
-#endif
-
+// The pair loops are a good part of a model's cost.
 VECTORIZED
 static double sum(const double* __restrict x, const double* __restrict y, const double* __restrict z,
                   const double* __restrict q, int n, const Vec3& point, double d2) {

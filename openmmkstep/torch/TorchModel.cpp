@@ -1,7 +1,9 @@
-// The only file that includes torch.  It is a library of its own, so that everything else works without torch.
+// The files here are the only ones that include torch.  They are a library of their own, so that everything else works
+// without torch.
 #include "openmmkstep/internal/KStepModel.h"
 #include "openmmkstep/internal/TemporaryFolder.h"
 #include "openmmkstep/internal/export.h"
+#include "readNetwork.h"
 #include "openmm/OpenMMException.h"
 #include <ATen/Parallel.h>
 #include <caffe2/serialize/inline_container.h>
@@ -9,6 +11,8 @@
 #include <torch/csrc/inductor/aoti_runner/model_container_runner_cpu.h>
 #include <torch/headeronly/version.h>
 #include <torch/script.h>
+#include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <regex>
 #include <sstream>
@@ -20,6 +24,8 @@ using namespace std;
 namespace {
 
 const char* CONTRACT_FILE = "kstep_contract.xml";
+// Of energy, forces and charges, relative to the largest: both use single precision in the networks, in another order.
+const double NETWORK_TOLERANCE = 1e-5;
 
 /** torch's messages carry a C++ stack trace, of no use to the user. */
 string firstLines(const exception& e) {
@@ -50,6 +56,15 @@ private:
     bool changed;
 };
 
+/** Atoms some 0.15 nm apart, on a lattice whose regularity is broken. */
+vector<Vec3> makeTestPositions(int numAtoms) {
+    int side = ceil(cbrt(numAtoms));
+    vector<Vec3> x;
+    for (int i = 0; i < numAtoms; i++)
+        x.push_back(Vec3(i/(side*side), (i/side)%side, i%side)*0.15+Vec3(sin(1.0+i), sin(2.0+3*i), sin(3.0+5*i))*0.02);
+    return x;
+}
+
 /** What runs a model: values in, values out. */
 class Runner {
 public:
@@ -57,6 +72,10 @@ public:
     }
     virtual void prepare(const ModelContract& contract) = 0;
     virtual c10::IValue run(vector<c10::IValue>& inputs) = 0;
+    /** The same model in a form that needs no torch, if it has one. */
+    virtual unique_ptr<PotentialNetwork> takeNetwork() {
+        return nullptr;
+    }
 };
 
 /**
@@ -91,6 +110,7 @@ public:
     void prepare(const ModelContract& contract) override {
         if (!module.find_method("forward"))
             throw OpenMMException(owner+": the model has no method forward().");
+        network = readNetwork(module);
         // Freezing removes the functions that forward() calls, but not the references to them that torch follows when an
         // operation fails: it then reads memory that was given back.  What is written and read again has none.
         stringstream frozen;
@@ -100,9 +120,13 @@ public:
     c10::IValue run(vector<c10::IValue>& inputs) override {
         return module.forward(inputs);
     }
+    unique_ptr<PotentialNetwork> takeNetwork() override {
+        return std::move(network);
+    }
 private:
     string owner;
     torch::jit::Module module;
+    unique_ptr<PotentialNetwork> network;
 };
 
 /**
@@ -209,8 +233,15 @@ public:
         catch (const c10::Error& e) {
             throw OpenMMException(owner+": the model cannot be prepared for evaluation: "+firstLines(e));
         }
+        unique_ptr<PotentialNetwork> found = runner->takeNetwork();
+        if (found) {
+            checkNetwork(*found);
+            network = std::move(found);
+        }
     }
     double compute(const vector<Vec3>& positions, const vector<double>& potential, vector<Vec3>& forces, vector<double>& charges) override {
+        if (network)
+            return network->compute(positions, potential, forces, charges);
         ThreadCountGuard threads(numThreads);
         try {
             return (contract.outputsForces ? computeExplicit(positions, potential, forces, charges) : computeByAutograd(positions, potential, forces, charges));
@@ -245,6 +276,32 @@ public:
         }
     }
 private:
+    /**
+     * Compare the network with the model that it was read from, whose own code counts.
+     *
+     * @throws OpenMMException if they differ
+     */
+    void checkNetwork(PotentialNetwork& found) {
+        int n = contract.species.size();
+        if (found.getNumAtoms() != n || found.hasPotentialInput() != contract.hasPotentialInput || !contract.outputsForces)
+            throw OpenMMException(owner+": the network in the model's file does not fit its contract.  Train or export the model anew.");
+        vector<Vec3> x = makeTestPositions(n), forces, expectedForces;
+        vector<double> phi(n), charges, expectedCharges;
+        for (int i = 0; i < n; i++)
+            phi[i] = 40*sin(1.0+7*i);
+        double expected = compute(x, phi, expectedForces, expectedCharges), energy = found.compute(x, phi, forces, charges);
+        double largest = 1, error = 0, scale = max(1.0, fabs(expected-found.getOffset()));
+        for (int i = 0; i < n; i++) {
+            largest = max(largest, sqrt(expectedForces[i].dot(expectedForces[i])));
+            Vec3 difference = forces[i]-expectedForces[i];
+            error = max(error, sqrt(difference.dot(difference)));
+        }
+        bool isSame = (fabs(energy-expected) < NETWORK_TOLERANCE*scale && error < NETWORK_TOLERANCE*largest);
+        for (size_t i = 0; i < charges.size(); i++)
+            isSame &= (fabs(charges[i]-expectedCharges[i]) < NETWORK_TOLERANCE*max(1.0, fabs(expectedCharges[i])));
+        if (!isSame)
+            throw OpenMMException(owner+": the model's code and the network in its file give different results.  One of them was changed; train or export the model anew.");
+    }
     /** A view of the caller's memory. */
     static torch::Tensor view(const vector<Vec3>& vectors) {
         return torch::from_blob(const_cast<double*>(reinterpret_cast<const double*>(vectors.data())), {(int64_t) vectors.size(), 3}, torch::TensorOptions().dtype(torch::kFloat64));
@@ -312,6 +369,7 @@ private:
         return energy;
     }
     unique_ptr<Runner> runner;
+    unique_ptr<PotentialNetwork> network;
     string owner, contractText;
     ModelContract contract;
     int numThreads = 1;

@@ -324,6 +324,24 @@ def is_native(data: bytes) -> bool:
     return Archive(data, "The model").isNative
 
 
+def allow_native(data: bytes, allowed: bool, what: str) -> bool:
+    """Whether the bytes of a model are machine code that may run: the caller says so, or the environment does.
+
+    Raises
+    ------
+    ValueError
+        If they are, and may not.
+    """
+    if not is_native(data):
+        return False
+    if not allowed and os.environ.get("OPENMMKSTEP_ALLOW_NATIVE_CODE") != "1":
+        raise ValueError(
+            f"{what} is machine code, which runs with all your rights: say allowNativeCode=True if you trust whoever made "
+            "it, or use the TorchScript file."
+        )
+    return True
+
+
 def _read_archive(data: bytes, path) -> str:
     archive = Archive(data, path)
     info = archive.entries.get(f"extra/{CONTRACT_FILE}")

@@ -1,11 +1,12 @@
 """Predictions for 'metropolis' and 'reweight' from series of D with known statistics."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-from openmmkstep.validation import ModelRun, measureAlongCoordinate, measureSampling, predictAcceptance
+from openmmkstep.validation import ModelRun, cutAtHoles, measureAlongCoordinate, measureSampling, predictAcceptance
 from openmmkstep.validation._statistics import jackknife, moments, root_mean_square
 
 KT = 8.31446261815324e-3 * 300
@@ -150,3 +151,43 @@ def test_error_bars():
     mean, sd, skewness = moments([np.array([1.0, 2.0, np.inf]), np.array([6.0])])
     assert (mean.value, sd.value) == pytest.approx((3.0, np.std([1, 2, 6])))
     assert skewness.value == pytest.approx(((np.array([1, 2, 6]) - 3.0) ** 3).mean() / np.std([1, 2, 6]) ** 3)
+
+
+def test_a_run_ends_where_it_falls_into_a_hole():
+    """Three quarters of a run beyond a hole: acceptance, D and forces are of what comes before it."""
+    rng = np.random.default_rng(3)
+    D = [series(rng, 4000, 2.0) - 1e4 for _ in range(3)]
+    D[1][1000:] -= 300.0
+    D[2][2000] = np.inf  # no SCF: a structure that is rejected, not a hole
+    runs = [model_run(d) for d in D]
+    frames = np.arange(0, 4000, 8)
+    runs[1] = dataclasses.replace(
+        runs[1],
+        positions=np.ones((4000, 1, 3)),
+        modelEnergies=np.ones(4000),
+        forceSamples=frames,
+        correctorForces=np.ones((500, 1, 3)),
+        nearCounts=np.ones(500),
+        last=np.zeros((1, 3)),
+    )
+    cut = cutAtHoles(runs)
+    assert [len(r.D) for r in cut] == [4000, 1000, 4000]
+    assert cut[0] is runs[0] and cut[2] is runs[2]
+    assert "hole" in cut[1].fault and "-30" in cut[1].fault
+    assert cut[1].picoseconds == pytest.approx(16.0)
+    assert cut[1].last is None
+    assert len(cut[1].positions) == len(cut[1].modelEnergies) == 1000
+    assert len(cut[1].correctorForces) == len(cut[1].nearCounts) == 125 and cut[1].forceSamples[-1] == 992
+    whole = measureSampling([model_run(d) for d in (D[0], D[1][:1000], D[2])])
+    found = measureSampling(cut)
+    assert found.sd.value == pytest.approx(whole.sd.value) and found.sd.value < 2.2
+    assert measureSampling(runs).sd.value > 100
+    assert found.find(0.002, 64).first.value > 0.5
+
+
+def test_a_poor_model_has_no_holes():
+    """D with a standard deviation of 12 kT is what it is."""
+    rng = np.random.default_rng(4)
+    runs = [model_run(series(rng, 4000, 30.0)) for _ in range(2)]
+    assert cutAtHoles(runs) == runs
+    assert cutAtHoles([model_run(np.full(10, np.inf))])[0].fault == ""

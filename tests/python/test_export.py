@@ -10,12 +10,15 @@ import pytest
 import torch
 from conftest import energy_forces, energy_of, make_context, run_python
 from test_model_force import CHARGES, FIXED, X_ALL, X, make_model
+from test_qmmm_system import X as WATERS
 from test_qmmm_system import make as make_qmmm
 from test_qmmm_system import new_context
 
 import openmmkstep
 from openmmkstep import KStepModelForce
+from openmmkstep.data import Frames
 from openmmkstep.training import exportModel
+from openmmkstep.validation import ModelEvaluator, checkModel, prepareCheck
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +57,17 @@ def test_same_contract(package, models):
     assert dataclasses.replace(found, outputs=expected.outputs, versions=expected.versions) == expected
 
 
-def test_machine_code_needs_permission(package, tmp_path):
-    other = tmp_path / "other.pt2"  # another content, which no other test has allowed
-    with zipfile.ZipFile(package) as old, zipfile.ZipFile(other, "w") as new:
+def copy_with_note(package, path, note: str):
+    """The same model in a file of another content, which no other test has allowed."""
+    with zipfile.ZipFile(package) as old, zipfile.ZipFile(path, "w") as new:
         for item in old.infolist():
             new.writestr(item.filename, old.read(item))
-        new.writestr("model/extra/note", "another one")
+        new.writestr("model/extra/note", note)
+    return path
+
+
+def test_machine_code_needs_permission(package, tmp_path):
+    other = copy_with_note(package, tmp_path / "other.pt2", "another one")
     with pytest.raises(openmm.OpenMMException, match="machine code runs with all rights .* allowNativeCode=True"):
         make_context(embedded(other, allow=False), 6)
     make_context(KStepModelForce(other, range(3), allowNativeCode=True), 3, X)
@@ -73,6 +81,32 @@ def test_in_a_qmmm_system(package, models):
         system = make_qmmm(model=path, allowNativeCode=True)
         energies.append(energy_of(new_context(system), {0, 2}))
     assert energies[0] == pytest.approx(energies[1], rel=1e-6)
+
+
+def test_a_check_of_a_package(package, models, tmp_path, monkeypatch):
+    """The same errors and the same charges as of the TorchScript model; no run without permission."""
+    rng = np.random.default_rng(5)
+    x = WATERS[:3] + rng.normal(scale=0.003, size=(6, 3, 3))
+    phi = rng.normal(scale=20.0, size=(6, 3))
+    data = Frames(x, np.zeros(6), np.zeros_like(x), phi, phi, np.zeros_like(x), np.full(6, 300), np.zeros(6))
+    arguments = {"data": data, "parts": ["data", "runs"], "quick": True, "starts": 1, "progress": False}
+    found, expected = (
+        checkModel(make_qmmm(), WATERS, path, allowNativeCode=True, **arguments)
+        for path in (package, models("phi_energy"))
+    )
+    assert not found.notes[:-1] and not expected.notes[:-1]  # the last one says that it was quick
+    assert found.data[0].force.value == pytest.approx(expected.data[0].force.value, rel=1e-6)
+    assert found.data[0].charges.value == pytest.approx(expected.data[0].charges.value, rel=1e-6)
+    assert found.sampling.sd.value == pytest.approx(expected.sampling.sd.value, rel=1e-2)
+    other = copy_with_note(package, tmp_path / "other.pt2", "of a check")
+    with pytest.raises(ValueError, match="is machine code.* allowNativeCode=True"):
+        checkModel(make_qmmm(), WATERS, other, **arguments)
+    with monkeypatch.context() as patch:
+        patch.setenv("OPENMMKSTEP_ALLOW_NATIVE_CODE", "1")
+        assert prepareCheck(make_qmmm(), WATERS, other).allowNativeCode
+    held = prepareCheck(make_qmmm(model=other), WATERS)
+    with pytest.raises(ValueError, match="is machine code.* allowNativeCode=True"):
+        ModelEvaluator(held)
 
 
 READ = """

@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--folder", type=Path, default=Path("check"), help="for check.html and plots (default: check)")
     command.add_argument("--bias", type=Path, help=f"{BIAS}: D is told along it")
     command.add_argument("--quick", action="store_true", help="a small part of everything")
+    command.add_argument("--allow-native-code", action="store_true", help="run the machine code of a compiled model")
 
     command = add("improve", _improve, "sample with a model, label, train again, compare", settings="improveModel")
     command.add_argument("model", type=Path, metavar="MODEL")
@@ -178,6 +179,8 @@ def _check(options) -> str:
         settings["bias"] = readBias(options.bias)
     if options.quick:
         settings["quick"] = True
+    if options.allow_native_code:
+        settings["allowNativeCode"] = True
     report = _call(checkModel, setup.create(None), setup.positions, options.model, folder=options.folder, **settings)
     return f"{report}\n{options.folder / 'check.html'} has the plots."
 

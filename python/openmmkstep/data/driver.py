@@ -12,6 +12,7 @@ from ..contract import readContract
 from ..forces import KStepModelForce, XtbForce, cast
 from ..integrator import KStepIntegrator
 from ..qmmm.model import model_force
+from ..qmmm.preparation import make_hydrogens_heavy, remove_couplings
 from .region import Region, findXtbForce
 
 TIME_STEP = 0.002
@@ -24,7 +25,6 @@ SURROUNDINGS = 300.0
 SWEEP_STRENGTH = 60.0
 """kJ/mol, of the bias that drags a torsion."""
 _QUENCH = (200, 0.0005, 50.0, 10.0)  # steps, ps, 1/ps, K
-_COUPLED = ("MonteCarlo", "AndersenThermostat")
 
 
 def make_system(system: openmm.System, region: Region, model: str | None, order: Sequence[int] = ()) -> openmm.System:
@@ -36,12 +36,12 @@ def make_system(system: openmm.System, region: Region, model: str | None, order:
     xtb = copy.deepcopy(findXtbForce(system))
     for i in reversed(range(system.getNumForces())):
         force = cast(system.getForce(i))
-        unwanted = isinstance(force, KStepModelForce) or (model is not None and isinstance(force, XtbForce))
-        if unwanted or type(force).__name__.startswith(_COUPLED):
+        if isinstance(force, KStepModelForce) or (model is not None and isinstance(force, XtbForce)):
             system.removeForce(i)
     if model is not None:
         system.addForce(replacement(xtb, model, order, system))
-    make_hydrogens_heavy(system, region)
+    remove_couplings(system)
+    make_hydrogens_heavy(system, region, HYDROGEN_MASS)
     return system
 
 
@@ -57,23 +57,6 @@ def unused_groups(system: openmm.System, used: set[int]) -> list[int]:
     """The force groups that no force is in."""
     used = used | {f.getForceGroup() for f in system.getForces()}
     return [g for g in range(32) if g not in used]
-
-
-def make_hydrogens_heavy(system: openmm.System, region: Region) -> None:
-    """Move mass to hydrogens from the atoms they are bonded to, in the QM region and where bonds are flexible."""
-    n = len(region.particles)
-    bonds = [(region.particles[a], region.particles[b]) for a, b in region.bonds if b < n]
-    for force in system.getForces():
-        if isinstance(force, openmm.HarmonicBondForce):
-            bonds += [tuple(force.getBondParameters(i)[:2]) for i in range(force.getNumBonds())]
-    constrained = {i for k in range(system.getNumConstraints()) for i in system.getConstraintParameters(k)[:2]}
-    for pair in bonds:
-        light, heavy = sorted(pair, key=lambda i: system.getParticleMass(i)._value)
-        mass, other = (system.getParticleMass(i)._value for i in (light, heavy))
-        moved = HYDROGEN_MASS - mass
-        if 0.9 < mass < 1.1 and other - moved > HYDROGEN_MASS and light not in constrained:
-            system.setParticleMass(light, HYDROGEN_MASS)
-            system.setParticleMass(heavy, other - moved)
 
 
 def add_sweep(system: openmm.System, torsions: Sequence[Sequence[int]]) -> None:

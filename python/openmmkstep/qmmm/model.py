@@ -88,7 +88,11 @@ def match_model(
 
 
 def model_force(
-    xtb: XtbForce, model: str | os.PathLike, contract: ModelContract, order: Sequence[int]
+    xtb: XtbForce,
+    model: str | os.PathLike,
+    contract: ModelContract,
+    order: Sequence[int],
+    allowNativeCode: bool = False,
 ) -> KStepModelForce:
     """A KStepModelForce for the region of an XtbForce, with the same links and, where the model sees them, charges.
 
@@ -96,7 +100,7 @@ def model_force(
     """
     particles = xtb.getParticles()
     num = len(particles)
-    force = KStepModelForce(model, [particles[a] for a in order[:num]])
+    force = KStepModelForce(model, [particles[a] for a in order[:num]], allowNativeCode)
     force.setUsesPeriodicBoundaryConditions(xtb.usesPeriodicBoundaryConditions())
     for a in order[num:]:
         force.addLinkAtom(*xtb.getLinkAtomParameters(a - num))

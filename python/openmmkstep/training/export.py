@@ -160,14 +160,7 @@ def _compile(torch, function, example: tuple, package: Path, model) -> Path:
 
 
 def _compare(torch, function, package: Path, examples: list[tuple], names, model) -> None:
-    # It warns that the package is for other processors than this one, which is what was asked for.
-    logger = logging.getLogger("torch.export.pt2_archive._package")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        compiled = torch._inductor.aoti_load_package(os.fspath(package), run_single_threaded=True)
-    finally:
-        logger.setLevel(level)
+    compiled = load_package(torch, package)
     for example in examples:
         results = zip(names, compiled(*example), function(*example), strict=True)
         for name, found, expected in results:
@@ -179,6 +172,18 @@ def _compare(torch, function, package: Path, examples: list[tuple], names, model
                     "depends on the geometry does that, or float32 where double precision is needed; use the TorchScript "
                     "file."
                 )
+
+
+def load_package(torch, package: Path):
+    """An AOTInductor package as a function; runs its machine code."""
+    # It warns that the package is for other processors than this one, which is what was asked for.
+    logger = logging.getLogger("torch.export.pt2_archive._package")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        return torch._inductor.aoti_load_package(os.fspath(package), run_single_threaded=True)
+    finally:
+        logger.setLevel(level)
 
 
 def _add_contract(package: Path, target: Path, text: str) -> None:

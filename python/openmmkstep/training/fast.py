@@ -54,6 +54,9 @@ class FastModel(nn.Module):
         for name, value in buffers.items():
             self.register_buffer(name, value.detach().clone())
         self.has_matrix = bool(strengths.any())
+        # A model with this mark is evaluated by PotentialNetwork (C++), which must give what forward() does: whoever
+        # changes one changes the other, and the number where buffers change their meaning.
+        self.network_version = 1
         self.nets, self.width = model.index.shape
         self.n_pairs, self.n_triples = layout.n_pairs, layout.n_triples
         self.sizes = list(descriptors.sizes)

@@ -18,7 +18,7 @@ from .report import ModelReport
 from .runs import ModelRun, runOnModel
 from .sampling import Acceptance, SamplingReport, measureSampling, predictAcceptance
 from .speed import Costs, SpeedReport, measureCosts, predictSpeed
-from .stability import StabilityReport, measureStability
+from .stability import StabilityReport, cutAtHoles, measureStability
 from .steps import StepReport, predictSteps
 from .subject import CheckSubject, prepareCheck
 from .verdict import judge
@@ -41,6 +41,7 @@ __all__ = [
     "StepReport",
     "checkModel",
     "compareFrequencies",
+    "cutAtHoles",
     "judge",
     "labelGasPhase",
     "measureAlongCoordinate",

@@ -24,7 +24,7 @@ from .report import ModelReport
 from .runs import ModelRun, runOnModel
 from .sampling import measureSampling
 from .speed import measureCosts, predictSpeed
-from .stability import measureStability
+from .stability import cutAtHoles, measureStability
 from .steps import predictSteps
 from .subject import CheckSubject, prepareCheck
 from .verdict import judge
@@ -76,6 +76,7 @@ def checkModel(
     seed: int = 1,
     platform: openmm.Platform | None = None,
     properties: dict | None = None,
+    allowNativeCode: bool = False,
     progress: bool = True,
 ) -> ModelReport:
     """Find out what a k-step model is fit for, in this system and on this machine.
@@ -122,6 +123,8 @@ def checkModel(
         of thermostats and velocities
     platform, properties : Platform, dict, optional
         what to run on, by default the CPU platform with one thread
+    allowNativeCode : bool
+        whether the model may be machine code (an AOTInductor package), see KStepModelForce
     progress : bool
         whether to show a progress bar
 
@@ -147,7 +150,7 @@ def checkModel(
     kelvin = strip(temperature, KELVIN)
     if not kelvin > 0:
         raise ValueError(f"Expected a positive temperature, found {kelvin} K.")
-    subject = prepareCheck(system, positions, model, topology, platform, properties)
+    subject = prepareCheck(system, positions, model, topology, platform, properties, allowNativeCode)
     if bias is not None:
         if not isinstance(bias, UmbrellaWindows):
             raise ValueError(f"The bias of a check is UmbrellaWindows, found {type(bias).__name__}.")
@@ -169,19 +172,18 @@ def checkModel(
     runs: list[ModelRun] = []
 
     def run():
-        runs.extend(
-            runOnModel(
-                heavy,
-                kelvin,
-                length,
-                starts,
-                _INTERVAL,
-                _STEP,
-                effort.equilibration,
-                seed=seed,
-                advance=lambda share: work.advance(0.8 * share),
-            )
+        whole = runOnModel(
+            heavy,
+            kelvin,
+            length,
+            starts,
+            _INTERVAL,
+            _STEP,
+            effort.equilibration,
+            seed=seed,
+            advance=lambda share: work.advance(0.8 * share),
         )
+        runs.extend(cutAtHoles(whole, kelvin))
         report.stability = measureStability(subject, runs)
         report.errors = measureRunErrors(subject, runs)
         ends = [r.last for r in runs if r.last is not None and not r.fault]

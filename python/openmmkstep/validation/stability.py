@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from openmm import app
+from openmm import app, unit
 
+from .._units import GAS_CONSTANT, KELVIN, strip
 from ._statistics import Estimate
 from .runs import ModelRun
 from .subject import CheckSubject
+
+_HOLE = 15.0  # kT
+_HOLE_DEVIATIONS = 20.0
+_BEGINNING = 0.1  # of a run
 
 
 @dataclass
@@ -56,6 +62,52 @@ class StabilityReport:
     def stable(self) -> bool:
         """Whether all runs reached their end and stayed inside."""
         return not self.faults and not self.failures and self.excursions == 0
+
+
+def cutAtHoles(runs: Sequence[ModelRun], temperature=300 * unit.kelvin) -> list[ModelRun]:
+    """End runs where they fall into a hole of the model.
+
+    That is where D is further from its median at the beginning of the runs than 15 kT and than 20 of its standard
+    deviations (by the median absolute deviation). A structure that no Metropolis test would let through is not part of
+    the model's distribution, and neither is what comes after it.
+
+    Parameters
+    ----------
+    runs : sequence of ModelRun
+    temperature : float or Quantity
+        K
+
+    Returns
+    -------
+    list of ModelRun
+        runs with a hole end before it, and have a fault that says so
+    """
+    beginnings = [r.D[: max(1, round(_BEGINNING * len(r.D)))] for r in runs]
+    values = np.concatenate([d[np.isfinite(d)] for d in beginnings]) if beginnings else np.zeros(0)
+    if not len(values):
+        return list(runs)
+    median = np.median(values)
+    deviation = 1.4826 * np.median(np.abs(values - median))
+    limit = max(_HOLE * GAS_CONSTANT * strip(temperature, KELVIN), _HOLE_DEVIATIONS * deviation)
+    return [_cut(run, median, limit) for run in runs]
+
+
+def _cut(run: ModelRun, median: float, limit: float) -> ModelRun:
+    beyond = np.flatnonzero(np.isfinite(run.D) & (np.abs(run.D - median) > limit))
+    if not len(beyond):
+        return run
+    end = int(beyond[0])
+    frames = int(np.searchsorted(run.forceSamples, end))
+    return dataclasses.replace(
+        run,
+        fault=f"fell into a hole of the model, where D is off by {run.D[end] - median:.0f} kJ/mol",
+        last=None,
+        **{name: getattr(run, name)[:end] for name in ("D", "modelEnergies", "positions")},
+        **{
+            name: getattr(run, name)[:frames]
+            for name in ("forceSamples", "correctorForces", "modelForces", "nearErrors", "nearForces", "nearCounts")
+        },
+    )
 
 
 def measureStability(subject: CheckSubject, runs: Sequence[ModelRun]) -> StabilityReport:

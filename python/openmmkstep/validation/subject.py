@@ -14,19 +14,17 @@ import openmm
 from openmm import app, unit
 
 from .._units import CHARGE, NANOMETER
-from ..contract import ModelContract, readContract
+from ..contract import ModelContract, allow_native, readContract
 from ..data.frames import Frames
 from ..data.region import Region, findXtbForce
 from ..forces import KStepModelForce, XtbForce, cast
 from ..matching import matchModel
 from ..qmmm.box import box_vectors
 from ..qmmm.model import check_model, make_whole, model_force
+from ..qmmm.preparation import make_hydrogens_heavy, remove_couplings
 from ..qmmm.terms import CORRECTOR_GROUP, MODEL_GROUP
 
 _FORCE = unit.kilojoule_per_mole / unit.nanometer
-_LIGHT = 4.0
-"""Particles below this mass (u) are hydrogens."""
-_BAROSTATS = ("Barostat", "AndersenThermostat")
 
 
 @dataclass
@@ -52,6 +50,8 @@ class CheckSubject:
     platform : Platform, optional
         what Contexts are made on, by default the CPU platform with one thread
     properties : dict
+    allowNativeCode : bool
+        whether the model may be machine code, see KStepModelForce
     """
 
     system: openmm.System
@@ -63,6 +63,7 @@ class CheckSubject:
     order: list[int] = field(default_factory=list)
     platform: openmm.Platform | None = None
     properties: dict = field(default_factory=dict)
+    allowNativeCode: bool = False
 
     def __post_init__(self):
         self.order = self.order or list(range(self.region.numAtoms))
@@ -90,17 +91,9 @@ class CheckSubject:
         return Frames(**{n: a[:, self.order] if len(shapes[n]) > 1 else a for n, a in arrays.items()})
 
     def withHydrogenMass(self, mass: float) -> CheckSubject:
-        """The same with flexible hydrogens at least this heavy (u); their heavy atoms lose what they gain.
-
-        These are the hydrogens of the region, and those of the surroundings that a HarmonicBondForce and no constraint
-        holds.
-        """
+        """The same with flexible hydrogens at least this heavy (u); their heavy atoms lose what they gain."""
         system = copy.deepcopy(self.system)
-        for light, heavy in _flexible_hydrogens(system, self.region):
-            masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in (light, heavy)]
-            if masses[0] < mass:
-                system.setParticleMass(light, mass)
-                system.setParticleMass(heavy, masses[1] - (mass - masses[0]))
+        make_hydrogens_heavy(system, self.region, mass)
         return dataclasses.replace(self, system=system)
 
     def gasPhase(self, method: str | None = None, accuracy: float = 0.05) -> GasPhase:
@@ -118,7 +111,7 @@ class CheckSubject:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.pt"
             file.write_bytes(self.modelData)
-            return KStepModelForce(file, range(self.region.numAtoms))
+            return KStepModelForce(file, range(self.region.numAtoms), self.allowNativeCode)
 
     def makeTopology(self) -> app.Topology:
         """A topology with the elements and bonds of the region alone, for all particles of the System."""
@@ -133,25 +126,6 @@ class CheckSubject:
             if b < len(self.region.particles):
                 topology.addBond(atoms[self.region.particles[a]], atoms[self.region.particles[b]])
         return topology
-
-
-def _flexible_hydrogens(system: openmm.System, region: Region) -> list[tuple[int, int]]:
-    """(hydrogen, heavy atom) of the region, and of bonds of the surroundings without constraint."""
-    particles, species = region.particles, region.species
-    pairs = []
-    for a, b in region.bonds:
-        if b < len(particles) and (species[a] == 1) != (species[b] == 1):
-            pairs.append((particles[a], particles[b]) if species[a] == 1 else (particles[b], particles[a]))
-    rigid = {frozenset(system.getConstraintParameters(i)[:2]) for i in range(system.getNumConstraints())}
-    inside = set(particles)
-    for force in system.getForces():
-        if isinstance(force, openmm.HarmonicBondForce):
-            for i in range(force.getNumBonds()):
-                ends = sorted(force.getBondParameters(i)[:2], key=lambda p: system.getParticleMass(p)._value)
-                light, heavy = (system.getParticleMass(p)._value for p in ends)
-                if not inside.intersection(ends) and frozenset(ends) not in rigid and 0 < light < _LIGHT < heavy:
-                    pairs.append(tuple(ends))
-    return pairs
 
 
 class GasPhase:
@@ -197,6 +171,7 @@ def prepareCheck(
     topology: app.Topology | None = None,
     platform: openmm.Platform | None = None,
     properties: dict | None = None,
+    allowNativeCode: bool = False,
 ) -> CheckSubject:
     """Put a model into a copy of a QM/MM System, and read what it is of.
 
@@ -212,6 +187,8 @@ def prepareCheck(
         says which QM atoms are bonded; else the distances do. matchModel() finds the model's atoms by the bonds
     platform, properties : Platform, dict, optional
         what to run on, by default the CPU platform with one thread
+    allowNativeCode : bool
+        whether the model may be machine code, see KStepModelForce
 
     Raises
     ------
@@ -244,7 +221,15 @@ def prepareCheck(
 
     def make(contract: ModelContract, data: bytes) -> CheckSubject:
         return CheckSubject(
-            system, starts, region, contract, data, ends, platform=platform, properties=properties or {}
+            system,
+            starts,
+            region,
+            contract,
+            data,
+            ends,
+            platform=platform,
+            properties=properties or {},
+            allowNativeCode=allowNativeCode,
         )
 
     held = [i for i, f in enumerate(map(cast, system.getForces())) if isinstance(f, KStepModelForce)]
@@ -253,13 +238,14 @@ def prepareCheck(
         for i in reversed(held):
             system.removeForce(i)
         subject = make(contract, Path(model).read_bytes())
+        subject.allowNativeCode = allow_native(subject.modelData, allowNativeCode, f"The model '{model}'")
         try:
             order = matchModel(
                 contract, region.species, region.bonds, subject.molecule(starts[0]), numLinkAtoms=len(links)
             )
         except ValueError as e:
             raise ValueError(f"The model '{model}' does not fit the QM region: {e}") from e
-        force = model_force(xtb, model, contract, order)
+        force = model_force(xtb, model, contract, order, allowNativeCode)
         force.setForceGroup(MODEL_GROUP)
         force.setCorrectorForceGroup(CORRECTOR_GROUP)
         system.addForce(force)
@@ -278,9 +264,7 @@ def prepareCheck(
         raise ValueError(
             f"Expected a model: give a model file, or a System with one KStepModelForce; found {len(held)} in it."
         )
-    for i in reversed(range(system.getNumForces())):
-        if any(word in type(system.getForce(i)).__name__ for word in _BAROSTATS):
-            system.removeForce(i)
+    remove_couplings(system)
     return reordered(subject, order)
 
 
