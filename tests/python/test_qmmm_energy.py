@@ -106,12 +106,12 @@ def test_mm_atoms_feel_the_force_field():
 
 @pytest.fixture(scope="module")
 def equilibrated() -> Atoms:
-    """A QM water in four rigid ones, after a tenth of a picosecond with friction."""
+    """A QM water in four rigid ones, after 50 fs with friction."""
     atoms = waters(5)
     common, corrector = split_qmmm(EIQMMM(QM, XtbForceCalculator(), TIP3P(rc=50.0), lennard_jones()))
     thermalize(atoms, 1)
     options = {"temperature_K": 300, "friction": 0.01 / units.fs, "rng": 1}
-    KStep(atoms, units.fs, 2, common=common, corrector=corrector, model=_without_charges(), **options).run(50)
+    KStep(atoms, units.fs, 2, common=common, corrector=corrector, model=_without_charges(), **options).run(25)
     return atoms
 
 
