@@ -209,12 +209,13 @@ def _hydrogen_angles(
 def _mean_geometry(system, positions, temperature, picoseconds, bonds, angles):
     """Mean bond lengths (nm), mean angles (rad) and the largest value of each angle in a short Langevin run."""
     integrator = openmm.LangevinMiddleIntegrator(strip(temperature, KELVIN), 5.0, _STEP)
+    integrator.setRandomNumberSeed(1)
     has_model = any(f.getForceGroup() not in (0, CORRECTOR_GROUP) for f in system.getForces())
     if has_model:
         integrator.setIntegrationForceGroups(0xFFFFFFFF & ~(1 << CORRECTOR_GROUP))
     context = openmm.Context(system, integrator)
     context.setPositions(positions)
-    context.setVelocitiesToTemperature(temperature)
+    context.setVelocitiesToTemperature(temperature, 1)
     fixed, moving = np.array(bonds).T
     hydrogen, centre, reference = np.array(angles, dtype=int).reshape(-1, 3).T
     samples = max(2, round(strip(picoseconds, unit.picosecond) / (_STEP * _SAMPLE_STEPS)))
