@@ -49,5 +49,10 @@ class Droplet:
         )
         add_restraints(classical, self.topology)
         return createQMMMSystem(
-            self.topology, classical, range(NUM_QM), method="GFN2-xTB", model=self.model if with_model else None
+            self.topology,
+            classical,
+            range(NUM_QM),
+            method="GFN2-xTB",
+            model=self.model if with_model else None,
+            positions=self.positions,
         )

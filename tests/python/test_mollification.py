@@ -1,6 +1,7 @@
 """The mollified impulse from Python: finding its bonds, and a real QM/MM run."""
 
 import copy
+import re
 import sys
 from pathlib import Path
 
@@ -136,7 +137,11 @@ def test_resonance_is_refused(alanine, capfd):
         integrator = KStepIntegrator(0.0005, k)
         context = run_context(droplet, system, integrator)
         integrator.step(2)
-        assert capfd.readouterr().err.count("is 0.31 of the period of the bond between particles 6 and 7") == expected
+        # One of the two N-H bonds.
+        found = re.findall(
+            r"is 0\.3[01]\d* of the period of the bond between particles (?:6 and 7|16 and 17) ", capfd.readouterr().err
+        )
+        assert len(found) == expected
     integrator = KStepIntegrator(0.0005, 8)
     context = run_context(droplet, system, integrator)
     with pytest.raises(
