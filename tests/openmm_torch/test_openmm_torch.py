@@ -28,7 +28,7 @@ from small_systems import BOXES, alanine_dipeptide, nonbonded_of, water_box, wra
 from test_torchforce import cut_system, force_of  # noqa: E402
 
 import openmmkstep  # noqa: E402
-from openmmkstep import KStepIntegrator, XtbForce, cast, createQMMMSystem  # noqa: E402
+from openmmkstep import KStepIntegrator, XtbForce, cast, createQMMMSystem, readContract, saveModel  # noqa: E402
 from openmmkstep.torchforce import addTorchForce, probeOpenMMTorch, replaceModelForce  # noqa: E402
 
 MODEL = ROOT / "examples" / "alanine_dipeptide" / "model.pt"
@@ -55,7 +55,15 @@ def results(request):
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory):
+def double(tmp_path_factory):
+    """The example's model with networks in double precision, so that the order of sums does not matter."""
+    path = tmp_path_factory.mktemp("double") / "model.pt"
+    saveModel(torch.jit.load(MODEL).double(), path, readContract(MODEL))
+    return path
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory, double):
     """A function from 'droplet', 'box' or 'cut' to topology, System with a KStepModelForce, and positions."""
     folder = tmp_path_factory.mktemp("models")
     generate.write("phi_charges", folder / "water.pt")
@@ -63,7 +71,7 @@ def make(tmp_path_factory):
     def get(kind: str):
         if kind == "droplet":  # the example's molecule and model among 30 waters
             topology, mm, x = alanine_dipeptide(30)
-            return topology, createQMMMSystem(topology, mm, range(22), model=MODEL), x
+            return topology, createQMMMSystem(topology, mm, range(22), model=double, positions=x), x
         if kind == "box":  # a QM water in a periodic box, groups of charges switched off with distance
             topology, mm, x = water_box(40, "triclinic")
             radii = {"switchingDistance": 0.4, "cutoff": 0.7}
@@ -209,17 +217,17 @@ def test_checkpoint(make):
     np.testing.assert_array_equal(get_positions(context), expected)
 
 
-def test_added_to_a_system_without_a_model():
+def test_added_to_a_system_without_a_model(double):
     topology, mm, x = alanine_dipeptide(5)
-    with_model = createQMMMSystem(topology, mm, range(22), model=MODEL)
+    with_model = createQMMMSystem(topology, mm, range(22), model=double, positions=x)
     system = createQMMMSystem(topology, mm, range(22))
-    addTorchForce(system, topology, MODEL, x)
+    addTorchForce(system, topology, double, x)
     energy, forces = energy_forces(make_context(system, x), {2})
     expected, expected_forces = energy_forces(make_context(with_model, x), {2})
     assert energy == pytest.approx(expected, rel=1e-9)
     np.testing.assert_allclose(forces, expected_forces, rtol=1e-9, atol=1e-6)
     with pytest.raises(ValueError, match="without a force in the model's group"):
-        addTorchForce(system, topology, MODEL, x)
+        addTorchForce(system, topology, double, x)
     with pytest.raises(ValueError, match="one KStepModelForce, found 0"):
         replaceModelForce(system)
 
