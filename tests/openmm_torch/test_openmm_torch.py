@@ -129,7 +129,7 @@ def test_energy_and_forces(kind, name, make):
 
 
 @pytest.mark.parametrize("scheme, k", [("impulse", 4), ("metropolis", 8)])
-@pytest.mark.parametrize("kind", ["droplet", "box"])
+@pytest.mark.parametrize("kind", ["droplet", "box", "cut"])
 def test_trajectory(kind, scheme, k, make):
     """100 macro-steps in double precision."""
     _, system, x = make(kind)

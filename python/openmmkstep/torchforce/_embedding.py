@@ -85,7 +85,8 @@ def whole_counts(x: Tensor, box: Tensor) -> Tensor:
     delta = x - counts.mm(box) - x[0]
     if float((delta * delta).sum(1).max().item()) <= 0.0625 * smallest_width(box) ** 2:
         return counts
-    # A large region: each atom is moved next to the nearest one that is in place.
+    # A large region: each atom is moved next to the nearest one that is in place. Nothing is changed in place: TorchScript's
+    # optimised graphs keep what they might need for a gradient.
     n = x.shape[0]
     x = x - counts.mm(box)
     placed = torch.zeros(n, dtype=torch.bool, device=x.device)
@@ -96,9 +97,9 @@ def whole_counts(x: Tensor, box: Tensor) -> Tensor:
         if step > 0:
             i = int(torch.where(placed, float("inf"), distance2).argmin().item())
             move = lattice_counts((x[i] - x[nearest[i]])[None], box)
-            counts[i] += move[0]
-            x[i] -= move.mm(box)[0]
-        placed[i] = True
+            counts = counts.index_add(0, torch.tensor([i], device=x.device), move)
+            x = x.index_add(0, torch.tensor([i], device=x.device), -move.mm(box))
+        placed = placed.index_fill(0, torch.tensor([i], device=x.device), True)
         d = x - x[i]
         d = d - lattice_counts(d, box).mm(box)
         r2 = (d * d).sum(1)
