@@ -12,7 +12,7 @@ from ..contract import readContract
 from ..forces import KStepModelForce, XtbForce, cast
 from ..integrator import KStepIntegrator
 from ..qmmm.model import model_force
-from ..qmmm.preparation import make_hydrogens_heavy, remove_couplings
+from ..qmmm.preparation import make_hydrogens_heavy, remove_couplings, unused_groups
 from .region import Region, findXtbForce
 
 TIME_STEP = 0.002
@@ -51,12 +51,6 @@ def replacement(xtb: XtbForce, model: str, order: Sequence[int], system: openmm.
     force.setForceGroup(xtb.getForceGroup())
     force.setCorrectorForceGroup(unused_groups(system, {xtb.getForceGroup()})[-1])
     return force
-
-
-def unused_groups(system: openmm.System, used: set[int]) -> list[int]:
-    """The force groups that no force is in."""
-    used = used | {f.getForceGroup() for f in system.getForces()}
-    return [g for g in range(32) if g not in used]
 
 
 def add_sweep(system: openmm.System, torsions: Sequence[Sequence[int]]) -> None:

@@ -18,6 +18,7 @@ from ..contract import ModelContract, readContract
 from ..forces import KStepModelForce, QMRegionForce, XtbForce, cast
 from ..qmmm.cuts import Cut
 from ..qmmm.model import check_model, match_model
+from ..qmmm.preparation import unused_groups
 from ..qmmm.system import HARDNESS_ELEMENT, createQMMMSystem
 from ._region import read_region
 from .interpolation import interpolate_systems
@@ -248,7 +249,7 @@ class KStepPotentialImpl(MLPotentialImpl):
 
     def _apply(self, force: KStepModelForce, system: openmm.System, group: int, corrector: int | None) -> None:
         force.setForceGroup(group)
-        force.setCorrectorForceGroup(free_group(system, group) if corrector is None else corrector)
+        force.setCorrectorForceGroup(unused_groups(system, {group})[-1] if corrector is None else corrector)
         force.setNumThreads(self.numThreads)
         if self.allowNativeCode:
             force.allowNativeCode()
@@ -257,12 +258,6 @@ class KStepPotentialImpl(MLPotentialImpl):
 def region_forces(system: openmm.System) -> list[QMRegionForce]:
     """The XtbForces and KStepModelForces of a System."""
     return [f for f in map(cast, system.getForces()) if isinstance(f, QMRegionForce)]
-
-
-def free_group(system: openmm.System, taken: int) -> int:
-    """A force group without forces: what a model stands in for where there is no corrector."""
-    used = {taken, *(f.getForceGroup() for f in system.getForces())}
-    return max(g for g in range(32) if g not in used)
 
 
 def check_arguments(name: str, found: Iterable[str], known: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Changes to the copy of a System that this package's own runs, samplings and checks, move in."""
+"""Changes to the copy of a System that this package's own runs, samplings and checks, move in; and its free force groups."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from openmm import unit
 _LIGHT = 4.0
 """Particles of the surroundings below this mass (u) are hydrogens."""
 _COUPLED = ("Barostat", "AndersenThermostat")
+
+
+def unused_groups(system: openmm.System, used: set[int]) -> list[int]:
+    """The force groups that no force is in."""
+    used = used | {f.getForceGroup() for f in system.getForces()}
+    return [g for g in range(32) if g not in used]
 
 
 def remove_couplings(system: openmm.System) -> None:
