@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,21 @@ def make_xtb(name: str, method: str, charges=(), fixed=None, number: int = 10, a
     return force, np.array(positions + [p for _, p in charges], dtype=float)
 
 
+def in_threads(function, cases) -> list:
+    """What the function returns for each case (a tuple of arguments), all at the same time in threads of their own."""
+    results = [None] * len(cases)
+
+    def work(i):
+        results[i] = function(*cases[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(cases))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
 def make_context(forces, num: int, positions=None, integrator=None, platform: str = "Reference", mass: float = 12.0):
     """A Context of num particles with these forces. The Context keeps its System and integrator alive."""
     system = openmm.System()
@@ -172,6 +188,7 @@ def run_python(code: str, env: dict | None = None, arguments=(), timeout: float 
 
 BLOCK_TORCH = """
 import sys
+import threading
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.split('.')[0] == 'torch':

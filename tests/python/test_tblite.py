@@ -3,7 +3,6 @@
 Tolerances of forces as in test_xtb_force.py: 2e-3 kJ/mol/nm for differences at accuracy 0.01.
 """
 
-import threading
 
 import numpy as np
 import openmm
@@ -16,6 +15,7 @@ from conftest import (
     energy_forces,
     energy_of,
     get_positions,
+    in_threads,
     make_context,
     make_xtb,
     memory,
@@ -284,17 +284,7 @@ def test_contexts_in_threads():
     """Both engines at the same time, each in several threads, give bit for bit what they give alone."""
     cases = [(n, m, e) for n, m in (("water", "GFN2-xTB"), ("formate", "GFN1-xTB")) for e in ("libxtb", "tblite")]
     expected = [trajectory(*case) for case in cases]
-    results = [None] * len(cases)
-
-    def work(i):
-        results[i] = trajectory(*cases[i])
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(cases))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for result, forces in zip(results, expected, strict=True):
+    for result, forces in zip(in_threads(trajectory, cases), expected, strict=True):
         np.testing.assert_array_equal(result, forces)
 
 

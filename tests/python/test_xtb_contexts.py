@@ -2,12 +2,11 @@
 
 import copy
 import pickle
-import threading
 
 import numpy as np
 import openmm
 import pytest
-from conftest import CHARGES, MOLECULES, energy_forces, energy_of, make_context, make_xtb, memory
+from conftest import CHARGES, MOLECULES, energy_forces, energy_of, in_threads, make_context, make_xtb, memory
 from openmm import unit
 
 import openmmkstep
@@ -82,17 +81,7 @@ def test_contexts_do_not_disturb_each_other():
 def test_threads():
     """Contexts in threads of their own (step() releases the GIL) give bit for bit what they give alone."""
     expected = [trajectory(*case) for case in CASES]
-    results = [None] * len(CASES)
-
-    def work(i):
-        results[i] = trajectory(*CASES[i])
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(CASES))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for result, forces in zip(results, expected, strict=True):
+    for result, forces in zip(in_threads(trajectory, CASES), expected, strict=True):
         np.testing.assert_array_equal(result, forces)
 
 
