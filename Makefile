@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 BUILD  := build
-SOURCES := $(shell find openmmkstep platforms serialization python tests -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt -o -path 'python/openmmkstep/*.py' \)) CMakeLists.txt pyproject.toml
+SOURCES := $(shell find openmmkstep platforms serialization python tests -type f \( -name '*.cpp' -o -name '*.cc' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt -o -path 'python/openmmkstep/*.py' \)) CMakeLists.txt pyproject.toml
 
 # The CPU build of torch that this project is pinned to; all other packages are those of pyproject's extra 'dev'.
 TORCH := torch==2.13.0

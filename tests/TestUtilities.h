@@ -23,11 +23,19 @@ inline OpenMM::Platform*& testPlatform() {
     return platform;
 }
 
+/** The precision of a GPU platform under test (double or mixed); empty for the others. */
+inline std::string& testPrecision() {
+    static std::string precision;
+    return precision;
+}
+
 /** Create a Context on the platform under test, with one thread and positions set. */
 inline OpenMM::Context* createContext(const OpenMM::System& system, OpenMM::Integrator& integrator, const std::vector<OpenMM::Vec3>& positions) {
     std::map<std::string, std::string> properties;
     if (testPlatform()->getName() == "CPU")
         properties["Threads"] = "1";
+    if (!testPrecision().empty())
+        properties["Precision"] = testPrecision();
     OpenMM::Context* context = new OpenMM::Context(system, integrator, *testPlatform(), properties);
     context->setPositions(positions);
     return context;
@@ -138,13 +146,15 @@ inline OpenMM::CustomBondForce* addBondForce(OpenMM::System& system, const std::
     return force;
 }
 
-/** Run all tests on the platform that the command line names.  The exit status is 1 when one of them fails. */
+/** Run all tests on the platform, and in the precision, that the command line names.  The exit status is 1 when one of them fails. */
 inline int runOnPlatform(int argc, char* argv[], void (*loadPlugins)(), void (*runTests)()) {
     try {
         using namespace OpenMM;
-        if (argc != 2)
-            throw OpenMMException("The name of a platform was expected on the command line.");
+        if (argc != 2 && argc != 3)
+            throw OpenMMException("The name of a platform, and for GPU platforms a precision, was expected on the command line.");
         loadPlugins();
+        if (argc == 3)
+            testPrecision() = argv[2];
         testPlatform() = &Platform::getPlatformByName(argv[1]);
         ASSERT(testPlatform()->supportsKernels({"IntegrateKStepStep"}));
         runTests();
@@ -164,6 +174,7 @@ inline int runOnPlatform(int argc, char* argv[], void (*loadPlugins)(), void (*r
     OpenMM::Vec3 _e_ = (expected), _f_ = (found), _d_ = _e_-_f_;\
     if (!(std::sqrt(_d_.dot(_d_)) <= (tol))) {\
         std::stringstream details;\
+        details.precision(12);\
         details << "Expected " << _e_ << ", found " << _f_;\
         OpenMM::throwException(__FILE__, __LINE__, details.str());\
     }\

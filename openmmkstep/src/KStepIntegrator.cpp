@@ -214,6 +214,9 @@ void KStepIntegrator::initialize(ContextImpl& contextRef) {
 void KStepIntegrator::cleanup() {
     jumpModel.reset();
     kernel = Kernel();
+    // The Context is gone: calls without one have their error, and another one may be bound.
+    context = NULL;
+    owner = NULL;
 }
 
 vector<string> KStepIntegrator::getKernelNames() {

@@ -89,6 +89,7 @@ void KStepIntegrator::refresh() {
         stateChanged(State::Positions);
         noticeChangedContext();
     }
+    getKernel().sortParticles(*context, k);
 }
 
 /**

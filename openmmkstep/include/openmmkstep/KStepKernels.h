@@ -34,6 +34,13 @@ public:
      * of the integrator's region i have i+1.
      */
     virtual void initialize(const OpenMM::System& system, const KStepIntegrator& integrator) = 0;
+    /**
+     * Called between macro-steps, when a platform may sort its particles in space.
+     *
+     * @param numSteps   the number of inner steps that the macro-step is going to make
+     */
+    virtual void sortParticles(OpenMM::ContextImpl& context, int numSteps) {
+    }
     /** Set the Langevin friction (1/ps; 0 for none) and temperature (K) for each region index. */
     virtual void setLangevin(const std::vector<double>& friction, const std::vector<double>& temperature) = 0;
     /** Set a slot to scale times the Context's current forces. */

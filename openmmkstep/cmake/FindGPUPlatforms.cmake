@@ -1,0 +1,32 @@
+# Decides which GPU platforms are built.  OPENMMKSTEP_BUILD_OPENCL and OPENMMKSTEP_BUILD_CUDA are AUTO (where OpenMM's
+# platform and the headers are there), ON (an error if something is missing) or OFF; sets BUILD_OPENCL and BUILD_CUDA.
+set(OPENMMKSTEP_BUILD_OPENCL AUTO CACHE STRING "Build the kernels for OpenCL: AUTO, ON or OFF")
+set(OPENMMKSTEP_BUILD_CUDA AUTO CACHE STRING "Build the kernels for CUDA: AUTO, ON or OFF")
+
+find_library(OPENMM_OPENCL_LIBRARY OpenMMOpenCL PATHS "${OPENMM_PLUGIN_DIR}" NO_DEFAULT_PATH)
+find_path(OPENCL_INCLUDE_DIR CL/cl.h)
+find_library(OPENMM_CUDA_LIBRARY OpenMMCUDA PATHS "${OPENMM_PLUGIN_DIR}" NO_DEFAULT_PATH)
+find_path(OPENMM_CUDA_INCLUDE_DIR openmm/cuda/CudaContext.h PATHS "${OPENMM_INCLUDE_DIR}" NO_DEFAULT_PATH)
+find_path(CUDA_INCLUDE_DIR cuda.h PATHS /usr/local/cuda/include)
+
+# choose_platform(OPENCL "what it needs" VARIABLES...): sets BUILD_OPENCL
+function(choose_platform name needs)
+  set(found ON)
+  foreach(variable ${ARGN})
+    if(NOT ${variable})
+      set(found OFF)
+    endif()
+  endforeach()
+  set(choice "${OPENMMKSTEP_BUILD_${name}}")
+  if(choice STREQUAL "AUTO")
+    set(result ${found})
+  elseif(choice AND NOT found)
+    message(FATAL_ERROR "OPENMMKSTEP_BUILD_${name} is ${choice}, but ${needs} were not found.")
+  else()
+    set(result ${choice})
+  endif()
+  message(STATUS "Kernels for ${name}: ${result}")
+  set(BUILD_${name} ${result} PARENT_SCOPE)
+endfunction()
+choose_platform(OPENCL "OpenMM's OpenCL platform and the OpenCL headers (Debian: opencl-c-headers)" OPENMM_OPENCL_LIBRARY OPENCL_INCLUDE_DIR)
+choose_platform(CUDA "OpenMM's CUDA platform (PyPI: OpenMM-CUDA-13) and the CUDA headers" OPENMM_CUDA_LIBRARY OPENMM_CUDA_INCLUDE_DIR CUDA_INCLUDE_DIR)
