@@ -146,7 +146,7 @@ inline int runOnPlatform(int argc, char* argv[], void (*loadPlugins)(), void (*r
             throw OpenMMException("The name of a platform was expected on the command line.");
         loadPlugins();
         testPlatform() = &Platform::getPlatformByName(argv[1]);
-        ASSERT(testPlatform()->supportsKernels({"IntegrateKStepStep"}));
+        ASSERT(testPlatform()->supportsKernels({"IntegrateKStepStep", "CalcQMRegionForce"}));
         runTests();
     }
     catch (const std::exception& e) {
