@@ -156,7 +156,7 @@ inline int runOnPlatform(int argc, char* argv[], void (*loadPlugins)(), void (*r
         if (argc == 3)
             testPrecision() = argv[2];
         testPlatform() = &Platform::getPlatformByName(argv[1]);
-        ASSERT(testPlatform()->supportsKernels({"IntegrateKStepStep"}));
+        ASSERT(testPlatform()->supportsKernels({"IntegrateKStepStep", "CalcQMRegionForce"}));
         runTests();
     }
     catch (const std::exception& e) {

@@ -32,6 +32,9 @@ MONITOR = "openmmkstep/src/FaultMonitor.cpp"
 STATE = "openmmkstep/src/KStepIntegratorState.cpp"
 MOLLIFICATION = "openmmkstep/src/Mollification.cpp"
 RESONANCE = "openmmkstep/src/KStepResonance.cpp"
+QM_REGION = "openmmkstep/src/QMRegionForceImpl.cpp"
+EMBEDDING = "openmmkstep/src/Embedding.cpp"
+PARTICLE_FORCES = "openmmkstep/include/openmmkstep/internal/ParticleForces.h"
 KERNEL = "platforms/reference/src/ReferenceKStepKernels.cpp"
 METROPOLIS_TEST = "tests/TestKStepMetropolis.h"
 
@@ -336,6 +339,39 @@ MUTATIONS = [
     Mutation("energy of plain steps not looked at", FORCES, "if (!isfinite(energy))", "if (false)", "Errors"),
     Mutation("division not restored", STATE, "read(stream, division);", "StepDivision d; read(stream, d);", "Restart"),
     Mutation("forces kept at a checkpoint", STATE, "    valid = Validity();", "", "Restart"),
+    Mutation(
+        "forces of earlier positions left", PARTICLE_FORCES, "forces[particle] = OpenMM::Vec3();", ";", "QMRegion"
+    ),
+    Mutation(
+        "no particles but charges feel the switching",
+        EMBEDDING,
+        "getParticles(current.images[i].group))\n            addToList(particle);",
+        "getParticles(current.images[i].group))\n            (void) particle;",
+        "QMRegion",
+    ),
+    Mutation("no force on link hosts", EMBEDDING, "addToList(link.particle);", "(void) link;", "QMRegion"),
+    Mutation("computed for all groups", QM_REGION, "if ((groups & (1<<forceGroup)) == 0)", "if (false)", "QMRegion"),
+    Mutation(
+        "every evaluation a trial", QM_REGION, "isEnergyWanted = includeEnergy;", "isEnergyWanted = true;", "QMRegion"
+    ),
+    Mutation("a trial's forces are the last ones", QM_REGION, "            forces.clear();", "", "QMRegion"),
+    Mutation(
+        "errors lose their type",
+        QM_REGION,
+        "catch (const OpenMMException&) {\n        isResultValid = false;\n        throw;",
+        "catch (const OpenMMException& e) {\n        isResultValid = false;\n        throw OpenMMException(e.what());",
+        "QMRegion",
+    ),
+    Mutation(
+        "errors of other libraries let through", QM_REGION, "throw OpenMMException(e.what());", "throw;", "QMRegion"
+    ),
+    Mutation(
+        "a failed result kept",
+        QM_REGION,
+        "catch (const exception& e) {\n        isResultValid = false;",
+        "catch (const exception& e) {\n        isResultValid = true;",
+        "QMRegion",
+    ),
 ]
 
 

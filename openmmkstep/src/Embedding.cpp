@@ -65,7 +65,7 @@ Vec3 Embedding::locateVirtualCharge(const VirtualCharge& v, const vector<Vec3>& 
 }
 
 /** Find the charges that are seen, and where. */
-void Embedding::findCharges(const vector<Vec3>& positions, const PeriodicBox& box, Geometry& geometry) {
+void Embedding::findCharges(const vector<Vec3>& positions, const PeriodicBox& box, const vector<int>* groupsInReach, Geometry& geometry) {
     qmParticlePositions.assign(geometry.qm.begin(), geometry.qm.begin()+qmParticles.size());
     Vec3 centroid;
     for (const Vec3& x : qmParticlePositions)
@@ -86,7 +86,7 @@ void Embedding::findCharges(const vector<Vec3>& positions, const PeriodicBox& bo
     if (boxMargin < 0)
         return;
     if (groups.getNumGroups() > 0)
-        geometry.numWhole = groups.select(positions, box, qmParticlePositions, centroid, sqrt(radius2), geometry.images);
+        geometry.numWhole = groups.select(positions, box, qmParticlePositions, centroid, sqrt(radius2), groupsInReach, geometry.images);
     geometry.mm.resize(virtualCharges.size());
     for (int i : ungrouped) {
         geometry.mm.push_back(positions[chargeParticles[i]]);
@@ -117,16 +117,17 @@ void Embedding::checkFinite(const Geometry& geometry) const {
     }
 }
 
-bool Embedding::setPositions(const vector<Vec3>& positions, const PeriodicBox& actualBox) {
+bool Embedding::setPositions(const vector<Vec3>& positions, const PeriodicBox& actualBox, const vector<int>* groupsInReach) {
     bool first = !hasPositions;
     hasPositions = false; // holds if one of the positions is refused below
     const PeriodicBox box = (isPeriodic ? actualBox : PeriodicBox());
     locateQMRegion(positions, box, next);
-    findCharges(positions, box, next);
+    findCharges(positions, box, groupsInReach, next);
     bool changed = first || !(next == current);
     if (changed) {
         swap(next, current);
         prepareCharges();
+        listParticles();
     }
     hasPositions = true;
     return changed;
@@ -141,7 +142,8 @@ void Embedding::prepareCharges() {
     chargePotential.resize(n);
     switchDerivative.resize(n);
     mmForces.resize(n);
-    placeOfCharge.assign(charges.size(), -1);
+    for (int i : next.charges) // those of the previous positions
+        placeOfCharge[i] = -1;
     for (int v = 0; v < min(n, numVirtual); v++) {
         mmCharges[v] = virtualCharges[v].charge;
         mmAtomicNumbers[v] = virtualCharges[v].atomicNumber;
@@ -163,6 +165,32 @@ void Embedding::prepareCharges() {
     sums.setCharges(current.mm, mmCharges);
 }
 
+void Embedding::addToList(int particle) {
+    if (!isListed[particle]) {
+        isListed[particle] = 1;
+        forcedParticles.push_back(particle);
+    }
+}
+
+/** Find the particles that scatterForces() has something for. */
+void Embedding::listParticles() {
+    for (int particle : forcedParticles)
+        isListed[particle] = 0;
+    forcedParticles.clear();
+    for (int particle : qmParticles)
+        addToList(particle);
+    for (const LinkAtom& link : linkAtoms)
+        addToList(link.particle);
+    for (const VirtualCharge& v : virtualCharges)
+        for (int particle : v.particles)
+            addToList(particle);
+    for (int i : current.charges)
+        addToList(chargeParticles[i]);
+    for (size_t i = current.numWhole; i < current.images.size(); i++)
+        for (int particle : groups.getParticles(current.images[i].group))
+            addToList(particle);
+}
+
 void Embedding::clearForces() {
     fill(qmForces.begin(), qmForces.end(), Vec3());
     fill(mmForces.begin(), mmForces.end(), Vec3());
@@ -170,8 +198,10 @@ void Embedding::clearForces() {
     fill(switchDerivative.begin(), switchDerivative.end(), 0.0);
 }
 
-void Embedding::scatterForces(vector<Vec3>& forces) const {
-    fill(forces.begin(), forces.end(), Vec3());
+void Embedding::scatterForces(ParticleForces& list) const {
+    list.clear();
+    list.particles = forcedParticles;
+    vector<Vec3>& forces = list.forces;
     vector<Vec3> onQM = qmForces;
     // A link atom follows the direction of its bond: f_M = (d/R) (1 - u u^T) f_L, and the rest goes to the QM end.
     int numParticles = qmParticles.size(), numVirtual = virtualCharges.size();

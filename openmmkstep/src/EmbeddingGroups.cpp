@@ -98,7 +98,7 @@ double EmbeddingGroups::computeFactor(const Vec3& center, const vector<Vec3>& qm
 }
 
 int EmbeddingGroups::select(const vector<Vec3>& positions, const PeriodicBox& box, const vector<Vec3>& qmPositions,
-                            const Vec3& centroid, double radius, vector<Image>& images) {
+                            const Vec3& centroid, double radius, const vector<int>* inReach, vector<Image>& images) {
     images.clear();
     partlySeen.clear();
     Image image;
@@ -107,22 +107,27 @@ int EmbeddingGroups::select(const vector<Vec3>& positions, const PeriodicBox& bo
         images.push_back(image);
     }
     double reach2 = (cutoff+radius)*(cutoff+radius);
-    for (size_t i = 0; i < switchedGroups.size(); i++) {
+    auto look = [&](int index, int centerParticle) {
         // Most groups are too far away; one position is all that has to be looked at.
-        int index = switchedGroups[i], particle = switchedCenters[i];
-        if (particle != -1) {
-            Vec3 delta = box.getImage(positions[particle]-centroid);
+        if (centerParticle != -1) {
+            Vec3 delta = box.getImage(positions[centerParticle]-centroid);
             if (!(delta.dot(delta) < reach2))
-                continue;
+                return;
         }
         findImage(index, positions, box, centroid, image);
         Vec3 delta = image.center-centroid;
         if (!(delta.dot(delta) < reach2))
-            continue;
+            return;
         image.factor = computeFactor(image.center, qmPositions);
         if (image.factor > 0)
             (image.factor == 1 ? images : partlySeen).push_back(image);
-    }
+    };
+    if (inReach == NULL)
+        for (size_t i = 0; i < switchedGroups.size(); i++)
+            look(switchedGroups[i], switchedCenters[i]);
+    else
+        for (int index : *inReach)
+            look(index, groups[index].center);
     int numWhole = images.size();
     images.insert(images.end(), partlySeen.begin(), partlySeen.end());
     return numWhole;

@@ -31,6 +31,8 @@ Embedding::Embedding(const QMRegionForce& force, const System& system) : isPerio
     readVirtualCharges(force, system);
     readExceptions(force);
     qmForces.resize(qmParticles.size()+linkAtoms.size());
+    placeOfCharge.assign(chargeParticles.size(), -1);
+    isListed.assign(system.getNumParticles(), 0);
     updateCharges(force);
 }
 

@@ -1,6 +1,5 @@
 #include "openmmkstep/internal/QMRegionForceImpl.h"
 #include "openmm/OpenMMException.h"
-#include <algorithm>
 #include <limits>
 #include <sstream>
 
@@ -11,11 +10,11 @@ using namespace std;
 // Share of half the box that a trial must leave beside cutoff and QM region.
 static const double SPARE_ROOM = 0.02;
 
-QMRegionForceImpl::QMRegionForceImpl(const QMRegionForce& owner) : CustomCPPForceImpl(owner), owner(owner), lastEnergy(0), isResultValid(false), isEnergyWanted(false) {
+QMRegionForceImpl::QMRegionForceImpl(const QMRegionForce& owner) : owner(owner), lastEnergy(0), isResultValid(false), isEnergyWanted(false) {
+    forceGroup = owner.getForceGroup();
 }
 
 void QMRegionForceImpl::initialize(ContextImpl& context) {
-    CustomCPPForceImpl::initialize(context);
     embedding.reset(new Embedding(owner, context.getSystem()));
     for (ForceImpl* impl : context.getForceImpls()) {
         QMRegionForceImpl* other = dynamic_cast<QMRegionForceImpl*>(impl);
@@ -24,11 +23,19 @@ void QMRegionForceImpl::initialize(ContextImpl& context) {
     }
     if (!smallestWidth)
         smallestWidth = make_shared<double>(0.0);
+    kernel = context.getPlatform().createKernel(CalcQMRegionForceKernel::Name(), context);
+    kernel.getAs<CalcQMRegionForceKernel>().initialize(context, owner, *this);
+}
+
+vector<string> QMRegionForceImpl::getKernelNames() {
+    return {CalcQMRegionForceKernel::Name()};
 }
 
 double QMRegionForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces, bool includeEnergy, int groups) {
+    if ((groups & (1<<forceGroup)) == 0)
+        return 0;
     isEnergyWanted = includeEnergy;
-    return CustomCPPForceImpl::calcForcesAndEnergy(context, includeForces, includeEnergy, groups);
+    return kernel.getAs<CalcQMRegionForceKernel>().execute(context, includeForces, includeEnergy);
 }
 
 vector<Vec3> QMRegionForceImpl::locateQMAtoms(ContextImpl& context) const {
@@ -57,15 +64,15 @@ string QMRegionForceImpl::describeSmallBox(double half) const {
     return message.str();
 }
 
-double QMRegionForceImpl::computeForce(ContextImpl& context, const vector<Vec3>& positions, vector<Vec3>& forces) {
-    // OpenMM's worker threads pass on nothing but OpenMMException.
+double QMRegionForceImpl::computeForce(ContextImpl& context, const vector<Vec3>& positions, const vector<int>* groupsInReach, ParticleForces& forces) {
+    // Callers, integrators among them, expect OpenMMException or one derived from it.
     try {
         const PeriodicBox box = PeriodicBox::getBox(context);
-        if (embedding->setPositions(positions, box))
+        if (embedding->setPositions(positions, box, groupsInReach))
             isResultValid = false;
         if (isTrial(box)) {
             isResultValid = false;
-            fill(forces.begin(), forces.end(), Vec3());
+            forces.clear();
             return numeric_limits<double>::infinity();
         }
         if (embedding->getBoxMargin() < 0) {

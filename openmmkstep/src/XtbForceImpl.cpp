@@ -35,9 +35,11 @@ void XtbForceImpl::dropWarmStart() {
 }
 
 void XtbForceImpl::computeAtCurrentPositions(ContextImpl& context) {
-    vector<Vec3> positions, forces(context.getSystem().getNumParticles());
+    vector<Vec3> positions;
+    ParticleForces forces;
+    forces.forces.resize(context.getSystem().getNumParticles());
     context.getPositions(positions);
-    if (!isfinite(computeForce(context, positions, forces)))
+    if (!isfinite(computeForce(context, positions, NULL, forces)))
         throw OpenMMException("XtbForce: the periodic box is too small for the embedding at the current positions.");
 }
 

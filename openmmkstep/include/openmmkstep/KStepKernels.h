@@ -4,7 +4,9 @@
 #include "openmm/KernelImpl.h"
 #include "openmm/Platform.h"
 #include "openmm/System.h"
+#include "openmm/Vec3.h"
 #include "openmm/internal/ContextImpl.h"
+#include "openmmkstep/internal/ParticleForces.h"
 #include "openmmkstep/internal/export.h"
 #include <iosfwd>
 #include <string>
@@ -13,6 +15,7 @@
 namespace OpenMMKStep {
 
 class KStepIntegrator;
+class QMRegionForce;
 
 /**
  * The device work of KStepIntegrator.  The integrator decides what happens; this kernel holds the arrays.
@@ -113,6 +116,48 @@ public:
     virtual void createCheckpoint(OpenMM::ContextImpl& context, std::ostream& stream) const = 0;
     /** Read the random number generator's state. */
     virtual void loadCheckpoint(OpenMM::ContextImpl& context, std::istream& stream) = 0;
+};
+
+/**
+ * Brings the positions of a Context to a QMRegionForce and the forces that follow from them to the Context.  What is
+ * computed is the force's affair and the same on every platform; this kernel only moves numbers.
+ */
+class OPENMM_EXPORT_KSTEP CalcQMRegionForceKernel : public OpenMM::KernelImpl {
+public:
+    static std::string Name() {
+        return "CalcQMRegionForce";
+    }
+    /** What the force does with the positions; called once per evaluation. */
+    class Calculation {
+    public:
+        virtual ~Calculation() {
+        }
+        /**
+         * @param positions       of all particles of the System, in nm; those that the force cannot depend on may be out
+         *                        of date
+         * @param groupsInReach   if not NULL, the indices (ascending) of the switched embedding groups that may be in
+         *                        range at these positions; positions of the other switched groups are out of date.
+         *                        NULL: all positions are right
+         * @param[in,out] forces  what an earlier call left, or zeros and no particles; set to the forces in kJ/mol/nm
+         * @return the energy in kJ/mol
+         * @throws ConvergenceError if there is no energy at these positions; other OpenMMExceptions for anything else
+         */
+        virtual double computeForce(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions,
+                                    const std::vector<int>* groupsInReach, ParticleForces& forces) = 0;
+    };
+    CalcQMRegionForceKernel(std::string name, const OpenMM::Platform& platform) : OpenMM::KernelImpl(name, platform) {
+    }
+    /**
+     * @param force        has been found to fit the System
+     * @param calculation  outlives the kernel
+     */
+    virtual void initialize(OpenMM::ContextImpl& context, const QMRegionForce& force, Calculation& calculation) = 0;
+    /**
+     * Compute, and add the forces to the Context's if they are wanted.
+     *
+     * @return the energy in kJ/mol, or 0 where the platform adds it at the end of the evaluation
+     */
+    virtual double execute(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy) = 0;
 };
 
 } // namespace OpenMMKStep

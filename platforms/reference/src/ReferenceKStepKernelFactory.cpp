@@ -1,3 +1,4 @@
+#include "ReferenceCalcQMRegionForceKernel.h"
 #include "ReferenceKStepKernels.h"
 #include "openmm/KernelFactory.h"
 #include "openmm/OpenMMException.h"
@@ -15,6 +16,8 @@ public:
     KernelImpl* createKernelImpl(std::string name, const Platform& platform, ContextImpl& context) const override {
         if (name == IntegrateKStepStepKernel::Name())
             return new ReferenceIntegrateKStepStepKernel(name, platform);
+        if (name == CalcQMRegionForceKernel::Name())
+            return new ReferenceCalcQMRegionForceKernel(name, platform);
         throw OpenMMException("Tried to create kernel with illegal kernel name '"+name+"'");
     }
 };
@@ -25,10 +28,13 @@ extern "C" OPENMM_EXPORT_KSTEP void registerPlatforms() {
 }
 
 extern "C" OPENMM_EXPORT_KSTEP void registerKernelFactories() {
-    // The CPU platform keeps its positions, velocities and constraints as the Reference platform does.
+    // The CPU platform keeps its positions, velocities, forces and constraints as the Reference platform does.
     for (int i = 0; i < Platform::getNumPlatforms(); i++) {
         Platform& platform = Platform::getPlatform(i);
-        if (dynamic_cast<ReferencePlatform*>(&platform) != NULL)
-            platform.registerKernelFactory(IntegrateKStepStepKernel::Name(), new ReferenceKStepKernelFactory());
+        if (dynamic_cast<ReferencePlatform*>(&platform) == NULL)
+            continue;
+        KernelFactory* factory = new ReferenceKStepKernelFactory();
+        for (const std::string& name : {IntegrateKStepStepKernel::Name(), CalcQMRegionForceKernel::Name()})
+            platform.registerKernelFactory(name, factory);
     }
 }

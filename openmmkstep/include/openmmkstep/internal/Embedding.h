@@ -6,7 +6,9 @@
 #include "openmmkstep/QMRegionForce.h"
 #include "openmmkstep/internal/CoulombSums.h"
 #include "openmmkstep/internal/EmbeddingGroups.h"
+#include "openmmkstep/internal/ParticleForces.h"
 #include "openmmkstep/internal/PeriodicBox.h"
+#include "openmmkstep/internal/export.h"
 #include <vector>
 
 namespace OpenMMKStep {
@@ -22,7 +24,7 @@ namespace OpenMMKStep {
  * Use: setPositions(); if it returns true clearForces(), compute energies and add forces, also to getChargePotential();
  * in any case scatterForces().
  */
-class Embedding {
+class OPENMM_EXPORT_KSTEP Embedding {
 public:
     /**
      * @throws OpenMMException if what the force says contradicts itself or does not fit the System
@@ -33,11 +35,13 @@ public:
     /**
      * Take the positions from those of all particles.
      *
-     * @param box   the periodic box; not used if the force does not use periodic boundary conditions
+     * @param box            the periodic box; not used if the force does not use periodic boundary conditions
+     * @param groupsInReach  the switched groups to look at, ascending: at least all that are in range.  The result is the
+     *                       same, bit for bit, as with NULL, which looks at all groups
      * @return whether anything that energy and forces depend on differs, bit for bit, from the previous call
      * @throws OpenMMException if a position is NaN or infinite
      */
-    bool setPositions(const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box);
+    bool setPositions(const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box, const std::vector<int>* groupsInReach=NULL);
     /**
      * How much wider than needed the box is at the current positions, in nm: half of its smallest width, less the cutoff
      * and the radius of the QM region.  Infinite if nothing is needed.  If negative, energy and forces are not defined.
@@ -79,8 +83,12 @@ public:
     }
     /** Set all forces to zero. */
     void clearForces();
-    /** Set the list over all particles to the forces that follow from those held here, zero elsewhere. */
-    void scatterForces(std::vector<OpenMM::Vec3>& forces) const;
+    /**
+     * Set forces, a list over all particles of the System, to those that follow from the forces held here.
+     *
+     * @param[in,out] forces  what an earlier call left, or zeros and no particles
+     */
+    void scatterForces(ParticleForces& forces) const;
     /**
      * Get the energy - k_e sum_j S_g(j) sum_a C_aj / R_aj and add its forces.
      *
@@ -126,10 +134,12 @@ private:
     void readVirtualCharges(const QMRegionForce& force, const OpenMM::System& system);
     void readExceptions(const QMRegionForce& force);
     void locateQMRegion(const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box, Geometry& geometry) const;
-    void findCharges(const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box, Geometry& geometry);
+    void findCharges(const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box, const std::vector<int>* groupsInReach, Geometry& geometry);
     void checkFinite(const Geometry& geometry) const;
     OpenMM::Vec3 locateVirtualCharge(const VirtualCharge& charge, const std::vector<OpenMM::Vec3>& positions, const Geometry& geometry) const;
     void prepareCharges();
+    void listParticles();
+    void addToList(int particle);
     double addForcesOfPoint(int first, int qm, double d2, double scale, double& minR2);
     bool isPeriodic, hasFixedCharges, hasPositions;
     struct GroupCharge {
@@ -147,6 +157,8 @@ private:
     double boxMargin;
     int firstSwitched;
     std::vector<int> mmAtomicNumbers, placeOfCharge;
+    std::vector<int> forcedParticles; // those that scatterForces() has a force for
+    std::vector<char> isListed;       // whether a particle is one of them
     std::vector<double> mmCharges, mmFactors, chargePotential, switchDerivative;
     std::vector<OpenMM::Vec3> qmForces, mmForces, qmParticlePositions;
     CoulombSums sums;

@@ -56,12 +56,13 @@ public:
      * @param qmPositions   positions of the QM particles, in one piece
      * @param centroid      their centroid
      * @param radius        the largest distance of a QM particle from it
+     * @param inReach       the switched groups to look at, ascending; all others must be out of range.  NULL: all of them
      * @param[out] images   first the groups that are not switched, in their order, then those with factor 1, then those
      *                      with a factor below 1
      * @return the number of groups with factor 1
      */
     int select(const std::vector<OpenMM::Vec3>& positions, const PeriodicBox& box, const std::vector<OpenMM::Vec3>& qmPositions,
-               const OpenMM::Vec3& centroid, double radius, std::vector<Image>& images);
+               const OpenMM::Vec3& centroid, double radius, const std::vector<int>* inReach, std::vector<Image>& images);
     /**
      * Add the forces of an energy that depends on the switching factor of a group.
      *

@@ -2,9 +2,13 @@
 #define OPENMMKSTEP_QMREGIONFORCEIMPL_H_
 
 #include "openmm/internal/ContextImpl.h"
-#include "openmm/internal/CustomCPPForceImpl.h"
+#include "openmm/internal/ForceImpl.h"
+#include "openmm/Kernel.h"
+#include "openmmkstep/KStepKernels.h"
 #include "openmmkstep/QMRegionForce.h"
 #include "openmmkstep/internal/Embedding.h"
+#include "openmmkstep/internal/export.h"
+#include <map>
 #include <memory>
 #include <string>
 
@@ -13,15 +17,22 @@ namespace OpenMMKStep {
 /**
  * Gathers the positions, keeps the last result for bit-identical ones, and spreads the forces.  Subclasses compute.
  */
-class QMRegionForceImpl : public OpenMM::CustomCPPForceImpl {
+class OPENMM_EXPORT_KSTEP QMRegionForceImpl : public OpenMM::ForceImpl, public CalcQMRegionForceKernel::Calculation {
 public:
     QMRegionForceImpl(const QMRegionForce& owner);
     void initialize(OpenMM::ContextImpl& context) override;
     const QMRegionForce& getOwner() const override {
         return owner;
     }
+    void updateContextState(OpenMM::ContextImpl& context, bool& forcesInvalid) override {
+    }
+    std::map<std::string, double> getDefaultParameters() override {
+        return {};
+    }
+    std::vector<std::string> getKernelNames() override;
     double calcForcesAndEnergy(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy, int groups) override;
-    double computeForce(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions, std::vector<OpenMM::Vec3>& forces) override;
+    double computeForce(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions,
+                        const std::vector<int>* groupsInReach, ParticleForces& forces) override;
     /** The QM region, link hosts included, is one molecule, bonded or not: barostats and wrapping must keep it whole. */
     std::vector<std::pair<int, int> > getBondedParticles() const override;
     void updateParametersInContext(OpenMM::ContextImpl& context);
@@ -39,6 +50,7 @@ protected:
 private:
     bool isTrial(const PeriodicBox& box) const;
     std::string describeSmallBox(double half) const;
+    OpenMM::Kernel kernel;
     double lastEnergy;
     bool isResultValid, isEnergyWanted;
     /**
