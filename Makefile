@@ -16,7 +16,7 @@ OPENMM_TORCH_VENV := .venv-openmm-torch
 OPENMM_TORCH_BUILD := build-openmm-torch
 OPENMM_TORCH_PACKAGES := torch==2.9.1 openmmtorch==1.5 openmm==8.6.1 xtb==22.1 "numpy>=1.26" "tqdm>=4.66" "scipy>=1.11" "pybind11>=2.13" "scikit-build-core>=0.10" "ninja>=1.11" "cmake>=3.25" "pytest>=8"
 
-.PHONY: all demo model test ctest pytest lint test-openmm-torch clean
+.PHONY: all demo model test ctest pytest lint test-opencl test-cuda test-openmm-torch clean
 all: $(BUILD)/.installed
 
 $(VENV)/.packages: Makefile
@@ -49,6 +49,17 @@ ctest: $(BUILD)/.installed
 pytest: $(BUILD)/.installed
 	@echo "== Python tests"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# Both fail where the platform or a device for it is missing; `make test` skips the tests then.
+test-opencl: $(BUILD)/.installed
+	@echo "== Tests on OpenCL"
+	OPENMMKSTEP_REQUIRE=OpenCL $(BIN)/ctest --test-dir $(BUILD) --output-on-failure --progress --no-tests=error -L OpenCL
+	OPENMMKSTEP_REQUIRE=OpenCL OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/python/test_gpu_platforms.py -k OpenCL
+
+test-cuda: $(BUILD)/.installed
+	@echo "== Tests on CUDA"
+	OPENMMKSTEP_REQUIRE=CUDA $(BIN)/ctest --test-dir $(BUILD) --output-on-failure --progress --no-tests=error -L CUDA
+	OPENMMKSTEP_REQUIRE=CUDA OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/python/test_gpu_platforms.py -k CUDA
 
 lint: $(VENV)/.packages
 	@echo "== Lint"

@@ -252,7 +252,7 @@ void testMoleculesAreMovedAsWholes() {
         Vec3 moved = x[2]-MOLECULES[2];
         ASSERT(sqrt(moved.dot(moved)) > 0.01);
         for (int i : {0, 2})
-            ASSERT_VEC(MOLECULES[i+1]-MOLECULES[i], x[i+1]-x[i], 1e-7);
+            ASSERT_VEC(MOLECULES[i+1]-MOLECULES[i], x[i+1]-x[i], tolerance(1e-7));
     }
 }
 

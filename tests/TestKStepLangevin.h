@@ -72,9 +72,9 @@ void testKineticEnergy() {
         context->setVelocities({velocity});
         Vec3 fastForce(-1000*position[0], -600*position[1], 0);
         Vec3 v = velocity+fastForce*(friction == 0 ? 0 : 0.5*0.002/2);
-        ASSERT_NEAR(0.5*2*v.dot(v), context->getState(State::Energy).getKineticEnergy(), 1e-8);
+        ASSERT_NEAR(0.5*2*v.dot(v), context->getState(State::Energy).getKineticEnergy(), tolerance(1e-8));
         // Asking for it must not disturb the forces that the user sees.
-        ASSERT_VEC(Vec3(-100, 0.2*740, 0), context->getState(State::Forces | State::Energy).getForces()[0], 1e-6);
+        ASSERT_VEC(Vec3(-100, 0.2*740, 0), context->getState(State::Forces | State::Energy).getForces()[0], tolerance(1e-6));
     }
 }
 
@@ -100,7 +100,7 @@ static void assertConstraints(const System& system, const State& state) {
         system.getConstraintParameters(i, a, b, distance);
         Vec3 delta = state.getPositions()[b]-state.getPositions()[a];
         double length = sqrt(delta.dot(delta));
-        ASSERT_NEAR(1, length/distance, 1e-4);
+        ASSERT_NEAR(1, length/distance, getConstraintError());
         ASSERT_NEAR(0, (state.getVelocities()[b]-state.getVelocities()[a]).dot(delta)/length, 1e-4);
     }
 }
@@ -172,10 +172,14 @@ void testWaterDroplet() {
     system.addForce(nonbonded);
     addExternalForce(system, "20*((x-0.3)^2+(y-0.3)^2+(z-0.3)^2)", oxygens, 1);
     addExternalForce(system, "10*((x-0.3)^2+(y-0.3)^2+(z-0.3)^2)", oxygens, 2);
+    // OpenMM 8.6.1's minimizer crashes on PoCL.
+    VerletIntegrator verlet(0.001);
+    Context minimized(system, verlet, Platform::getPlatformByName("Reference"));
+    minimized.setPositions(positions);
+    LocalEnergyMinimizer::minimize(minimized, 50);
     KStepIntegrator integrator(0.002, 2, "impulse", TEMPERATURE, 10.0);
     integrator.setRandomNumberSeed(63);
-    unique_ptr<Context> context(createContext(system, integrator, positions));
-    LocalEnergyMinimizer::minimize(*context, 50);
+    unique_ptr<Context> context(createContext(system, integrator, getPositions(minimized)));
     context->setVelocitiesToTemperature(TEMPERATURE, 3);
     integrator.step(1000);
     BlockedMean kineticEnergy;
@@ -226,14 +230,14 @@ void testVirtualSite(const string& scheme) {
             integrator.step(1);
             vector<Vec3> x = getPositions(*context);
             if (withSite)
-                ASSERT_VEC(x[0]*0.3+x[1]*0.7, x[2], 1e-12);
+                ASSERT_VEC(x[0]*0.3+x[1]*0.7, x[2], tolerance(1e-12));
         }
         if (scheme == "metropolis")
             ASSERT(integrator.getStatistics().flips > 0);
         vector<Vec3> x = getPositions(*context), v = getVelocities(*context);
         results.push_back({x[0], x[1], v[0], v[1]});
     }
-    ASSERT_VECS(results[1], results[0], 1e-7);
+    ASSERT_VECS(results[1], results[0], tolerance(1e-7));
 }
 
 /**
@@ -267,7 +271,7 @@ void testMasslessParticle(const string& scheme) {
         }
         results.push_back({x[0], v[0]});
     }
-    ASSERT_VECS(results[1], results[0], 1e-7);
+    ASSERT_VECS(results[1], results[0], tolerance(1e-7));
 }
 
 void runTests() {

@@ -243,8 +243,8 @@ void testPerfectModel() {
     ASSERT_EQUAL(100, statistics.firstAccepted);
     ASSERT_EQUAL(100, statistics.chances);
     ASSERT_EQUAL(0, statistics.flips);
-    ASSERT_NEAR(0, statistics.meanD, 1e-12);
-    ASSERT_NEAR(0, statistics.sdD, 1e-12);
+    ASSERT_NEAR(0, statistics.meanD, tolerance(1e-12));
+    ASSERT_NEAR(0, statistics.sdD, tolerance(1e-12));
 }
 
 /**
@@ -277,7 +277,7 @@ void testRejection() {
         ASSERT_EQUAL(0, statistics.accepted);
         // The corrector is asked once for each test and never again for the state that is restored.
         ASSERT_EQUAL(3*i+1, statistics.correctorCalls);
-        ASSERT_NEAR(0, statistics.meanD, 1e-12);
+        ASSERT_NEAR(0, statistics.meanD, tolerance(1e-12));
     }
 }
 
@@ -307,8 +307,8 @@ void testStatisticsOfD() {
     KStepIntegrator::Statistics statistics = integrator.getStatistics();
     ASSERT_EQUAL(n, statistics.macroSteps);
     ASSERT(statistics.flips > 0);
-    ASSERT_NEAR(sum/n, statistics.meanD, 1e-6);
-    ASSERT_NEAR(sqrt((sumSquares-sum*sum/n)/(n-1)), statistics.sdD, 1e-6);
+    ASSERT_NEAR(sum/n, statistics.meanD, tolerance(1e-6));
+    ASSERT_NEAR(sqrt((sumSquares-sum*sum/n)/(n-1)), statistics.sdD, tolerance(1e-6));
 }
 
 /**
@@ -328,6 +328,8 @@ void testPathAgainstReference() {
     KStepIntegrator::Statistics statistics[2];
     for (int i = 0; i < 2; i++) {
         KStepIntegrator integrator(0.01, 10, "metropolis", TEMPERATURE);
+        if (isGPUPlatform())
+            integrator.setFriction(1e-13); // the noise is another one there
         integrator.setRandomNumberSeed(51);
         integrator.setConstraintTolerance(1e-10);
         unique_ptr<Context> context;
@@ -341,7 +343,7 @@ void testPathAgainstReference() {
         results.push_back(getPositions(*context));
         statistics[i] = integrator.getStatistics();
     }
-    ASSERT_VECS(results[0], results[1], 1e-6);
+    ASSERT_VECS(results[0], results[1], tolerance(1e-6));
     ASSERT(statistics[0].flips > 0 && statistics[0].accepted > statistics[0].firstAccepted);
     ASSERT_EQUAL(statistics[0].flips, statistics[1].flips);
     ASSERT_EQUAL(statistics[0].chances, statistics[1].chances);

@@ -46,6 +46,8 @@ static double getD(Context& context, const vector<Vec3>& positions) {
  * The gradient of D(A(x)) is taken by central differences, with A written anew here.
  */
 void testKickIsTheGradient() {
+    if (!areEnergiesDouble())
+        return; // rounding is larger than the differences of energies
     System system;
     buildComplex(system);
     const double h = 1e-9;

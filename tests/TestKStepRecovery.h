@@ -103,8 +103,8 @@ void testRandomStateIsRestored() {
         i->step(8);
     }
     ASSERT_EQUAL(1, integrator.getStatistics().redone);
-    ASSERT_VECS(getPositions(*contexts[1]), getPositions(*contexts[0]), 1e-10);
-    ASSERT_VECS(getVelocities(*contexts[1]), getVelocities(*contexts[0]), 1e-8);
+    ASSERT_VECS(getPositions(*contexts[1]), getPositions(*contexts[0]), tolerance(1e-10));
+    ASSERT_VECS(getVelocities(*contexts[1]), getVelocities(*contexts[0]), tolerance(1e-8));
 }
 
 /** Which interval follows which: K, K/2, ..., 1, plain steps; these for 8 macro-steps, then twice as long after 10. */

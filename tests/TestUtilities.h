@@ -3,9 +3,12 @@
 
 #include "OpenMM.h"
 #include "openmm/internal/AssertionUtilities.h"
+#include "openmm/internal/CustomCPPForceImpl.h"
 #include "openmmkstep/KStepIntegrator.h"
 #include <cmath>
+#include <cstdlib>
 #include <iostream>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -39,6 +42,32 @@ inline OpenMM::Context* createContext(const OpenMM::System& system, OpenMM::Inte
     OpenMM::Context* context = new OpenMM::Context(system, integrator, *testPlatform(), properties);
     context->setPositions(positions);
     return context;
+}
+
+/** Whether the platform under test is one of those for GPUs, on which numbers and their order are not Reference's. */
+inline bool isGPUPlatform() {
+    return !testPrecision().empty();
+}
+
+/**
+ * A tolerance of lengths, velocities and energies.  In all precisions OpenMM's GPU platforms keep the parameters of bonds
+ * and the like in single precision; in mixed they also compute forces and energies in it.
+ */
+inline double tolerance(double onReference) {
+    if (!isGPUPlatform())
+        return onReference;
+    return std::max(onReference, testPrecision() == "double" ? 1e-6 : 2e-5);
+}
+
+inline bool areEnergiesDouble() {
+    return !isGPUPlatform() || testPrecision() == "double";
+}
+
+/** Whether a Context runs on PoCL, OpenCL on the CPU, on which some of OpenMM itself fails. */
+inline bool isPoCL(const OpenMM::Context& context) {
+    if (testPlatform()->getName() != "OpenCL")
+        return false;
+    return testPlatform()->getPropertyValue(context, "OpenCLPlatformName").find("Portable Computing") != std::string::npos;
 }
 
 /**
@@ -144,6 +173,102 @@ inline OpenMM::CustomBondForce* addBondForce(OpenMM::System& system, const std::
     force->setForceGroup(group);
     system.addForce(force);
     return force;
+}
+
+/**
+ * A GPU platform computes a System's only CustomCPPForce in another thread, before and for all groups, and what it throws
+ * loses its type.  With a second one, which does nothing, it is computed like any other force.
+ */
+class IdleForce : public OpenMM::Force {
+public:
+    bool usesPeriodicBoundaryConditions() const override {
+        return false;
+    }
+protected:
+    OpenMM::ForceImpl* createImpl() const override {
+        class Impl : public OpenMM::CustomCPPForceImpl {
+        public:
+            Impl(const IdleForce& owner) : CustomCPPForceImpl(owner), owner(owner) {
+            }
+            const OpenMM::Force& getOwner() const override {
+                return owner;
+            }
+            double computeForce(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions, std::vector<OpenMM::Vec3>& forces) override {
+                std::fill(forces.begin(), forces.end(), OpenMM::Vec3());
+                return 0;
+            }
+        private:
+            const IdleForce& owner;
+        };
+        return new Impl(*this);
+    }
+};
+
+inline void addIdleForce(OpenMM::System& system) {
+    if (isGPUPlatform())
+        system.addForce(new IdleForce());
+}
+
+/**
+ * How far a constrained distance may be off, relative to its length, in runs with a tolerance of 1e-5.  OpenMM's own
+ * integrators are asked for it on GPU platforms, since CCMA of OpenMM 8.6.1 stops too early on PoCL (1e-3).
+ */
+inline double getConstraintError() {
+    if (!isGPUPlatform())
+        return 1e-4;
+    static double worst = 0;
+    if (worst > 0)
+        return worst;
+    OpenMM::System system;
+    std::vector<OpenMM::Vec3> positions = {OpenMM::Vec3(), OpenMM::Vec3(0.1, 0, 0), OpenMM::Vec3(0.13, 0.09, 0), OpenMM::Vec3(0.1, -0.05, 0.1)};
+    std::vector<std::pair<int, int> > pairs = {{0, 1}, {1, 2}, {1, 3}};
+    for (double mass : {12, 3, 3, 3})
+        system.addParticle(mass);
+    auto getLength = [] (const std::vector<OpenMM::Vec3>& x, std::pair<int, int> pair) {
+        OpenMM::Vec3 delta = x[pair.first]-x[pair.second];
+        return sqrt(delta.dot(delta));
+    };
+    for (auto& pair : pairs)
+        system.addConstraint(pair.first, pair.second, getLength(positions, pair));
+    addExternalForce(system, "50*x^2+30*y^2+70*z^2", {0, 1, 2, 3}, 0);
+    OpenMM::VerletIntegrator integrator(0.002);
+    std::unique_ptr<OpenMM::Context> context(createContext(system, integrator, positions));
+    context->setVelocitiesToTemperature(300, 1);
+    for (int i = 0; i < 100; i++) {
+        integrator.step(1);
+        for (auto& pair : pairs)
+            worst = std::max(worst, std::abs(getLength(getPositions(*context), pair)/getLength(positions, pair)-1));
+    }
+    worst = std::max(1e-4, 2*worst);
+    return worst;
+}
+
+/** What a test program returns where it cannot run. */
+const int SKIPPED = 77;
+
+/**
+ * Load OpenMM's plugin for a GPU platform and the ones under test; a plugin adds its kernels to the platforms that exist
+ * when it is loaded.  Where the platform or a device for it is missing, the program ends as skipped, or fails if the
+ * environment variable OPENMMKSTEP_REQUIRE names the platform.
+ */
+inline void loadGPUPlugins(const std::string& platform, const std::string& openmmPlugin, const std::string& referencePlugin, const std::string& plugin) {
+    using namespace OpenMM;
+    try {
+        Platform::loadPluginLibrary(openmmPlugin);
+        System system;
+        system.addParticle(1);
+        VerletIntegrator integrator(0.001);
+        Context context(system, integrator, Platform::getPlatformByName(platform));
+    }
+    catch (const OpenMMException& e) {
+        const char* required = std::getenv("OPENMMKSTEP_REQUIRE");
+        if (required != NULL && platform == required)
+            throw;
+        std::cout << "Skipped, since OpenMM's platform " << platform << " cannot be used: " << e.what() << std::endl;
+        std::exit(SKIPPED);
+    }
+    Platform::loadPluginLibrary(referencePlugin);
+    Platform::loadPluginLibrary(plugin);
 }
 
 /** Run all tests on the platform, and in the precision, that the command line names.  The exit status is 1 when one of them fails. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import re
 from types import ModuleType
 
 from ._engines import ENGINES, engine_lines, find_engine
@@ -50,7 +51,10 @@ def load_bindings() -> ModuleType:
             f"openmmkstep was built for OpenMM {bindings.openmmVersion} but OpenMM {found} is installed; "
             f"run 'pip install openmm=={bindings.openmmVersion}' or rebuild openmmkstep."
         )
-    failures = [f for f in openmm.Platform.getPluginLoadFailures() if "KStep" in f]
+    # Where a platform of OpenMM's cannot be loaded, our kernels for it cannot either, and need not be.
+    failures = [
+        f for f in openmm.Platform.getPluginLoadFailures() if "KStep" in f and not re.search("KStep(OpenCL|CUDA)", f)
+    ]
     if failures:
         raise ImportError(
             f"OpenMM {found} could not load the plugin of openmmkstep ({'; '.join(failures)}); reinstall openmmkstep."

@@ -9,6 +9,9 @@ import sys
 import threading
 from pathlib import Path
 
+# OpenMM would take a GPU, or OpenCL on the CPU, where there is one; the tests of those platforms name them.
+os.environ.setdefault("OPENMM_DEFAULT_PLATFORM", "CPU")
+
 import numpy as np
 import openmm
 import pytest

@@ -83,9 +83,9 @@ void CommonCalcQMRegionForceKernel::initialize(ContextImpl& context, const QMReg
 /** Decide what is always gathered, the QM atoms first, and what the device looks for. */
 void CommonCalcQMRegionForceKernel::listParticles(const System& system, const QMRegionForce& force) {
     vector<int> always = force.getParticles();
-    set<int> listed(always.begin(), always.end());
+    set<int> seen(always.begin(), always.end());
     auto list = [&] (int particle) {
-        if (listed.insert(particle).second)
+        if (seen.insert(particle).second)
             always.push_back(particle);
     };
     numQM = always.size();

@@ -1,6 +1,0 @@
-#include "KStepReferenceTests.h"
-#include "TestKStepRecovery.h"
-
-int main(int argc, char* argv[]) {
-    return KStepTests::runOnPlatform(argc, argv, loadPlugins, runTests);
-}

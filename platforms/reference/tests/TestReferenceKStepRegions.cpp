@@ -1,6 +1,0 @@
-#include "KStepReferenceTests.h"
-#include "TestKStepRegions.h"
-
-int main(int argc, char* argv[]) {
-    return KStepTests::runOnPlatform(argc, argv, loadPlugins, runTests);
-}
