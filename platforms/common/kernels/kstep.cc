@@ -176,6 +176,22 @@ KERNEL void findNonFinite(GLOBAL const mixed4* RESTRICT velm, GLOBAL int* RESTRI
             found[0] = 1;
 }
 
+KERNEL void savePositions(GLOBAL mixed4* RESTRICT saved, POSITION_ARGS) {
+    for (int i = GLOBAL_ID; i < NUM_ATOMS; i += GLOBAL_SIZE)
+        saved[i] = LOAD_POSITION(i);
+}
+
+/** The fourth component is the charge, which OpenMM may have set since. */
+KERNEL void restorePositions(GLOBAL const mixed4* RESTRICT saved, POSITION_ARGS) {
+    for (int i = GLOBAL_ID; i < NUM_ATOMS; i += GLOBAL_SIZE) {
+        mixed4 position = LOAD_POSITION(i);
+        position.x = saved[i].x;
+        position.y = saved[i].y;
+        position.z = saved[i].z;
+        STORE_POSITION(i, position);
+    }
+}
+
 // Lists of particles.
 
 KERNEL void gatherVelocities(int numListed, GLOBAL const int* RESTRICT particles, GLOBAL const int* RESTRICT order, GLOBAL const mixed4* RESTRICT velm, GLOBAL mixed4* RESTRICT gathered) {

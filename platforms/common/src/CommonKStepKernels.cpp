@@ -46,6 +46,8 @@ void CommonIntegrateKStepStepKernel::initialize(const System& system, const KSte
     sums.initialize(cc, NUM_SUMS*numRegions, atoms->getMixedSize(), "kstepSums");
     cc.clearBuffer(sums);
     found.initialize<int>(cc, 1, "kstepFound");
+    savedPositions.initialize(cc, numParticles, 4*atoms->getMixedSize(), "kstepSavedPositions");
+    truePositions.initialize(cc, numParticles, 4*atoms->getMixedSize(), "kstepTruePositions");
     for (int i = 0; i < 2; i++) {
         slots[i].initialize<long long>(cc, 3*cc.getPaddedNumAtoms(), "kstepSlot");
         cc.clearBuffer(slots[i]);
@@ -101,13 +103,15 @@ void CommonIntegrateKStepStepKernel::createKernels() {
     create(kineticKernel, "sumKineticEnergies", {velm, index, &region, NULL, &sums});
     create(accelerationKernel, "sumAccelerations", {velm, index, NULL, &sums});
     create(nonFiniteKernel, "findNonFinite", {velm, &found});
+    create(savePositionsKernel, "savePositions", {NULL});
+    create(restorePositionsKernel, "restorePositions", {NULL});
     create(gatherPositionsKernel, "gatherPositions", {NULL, NULL, NULL, NULL});
     create(gatherVelocitiesKernel, "gatherVelocities", {NULL, NULL, NULL, velm, NULL});
     create(gatherForcesKernel, "gatherForces", {NULL, NULL, NULL, NULL});
     create(scatterForcesKernel, "scatterForces", {NULL, NULL, NULL, NULL});
     create(addPositionsKernel, "addPositions", {NULL, NULL, NULL, NULL});
     create(addVelocitiesKernel, "addVelocities", {NULL, NULL, NULL, NULL, velm});
-    for (ComputeKernel kernel : {moveFreelyKernel, endMoveKernel, nonFiniteKernel, gatherPositionsKernel, addPositionsKernel})
+    for (ComputeKernel kernel : {moveFreelyKernel, endMoveKernel, nonFiniteKernel, savePositionsKernel, restorePositionsKernel, gatherPositionsKernel, addPositionsKernel})
         atoms->addPositionArgs(kernel);
 }
 
@@ -132,6 +136,16 @@ void CommonIntegrateKStepStepKernel::setForces(ContextImpl& context, ForceSlot s
 
 void CommonIntegrateKStepStepKernel::addForces(ContextImpl& context, ForceSlot slot) {
     copyForces(slot, 1, 1);
+}
+
+void CommonIntegrateKStepStepKernel::savePositions(ComputeArray& to) {
+    savePositionsKernel->setArg(0, to);
+    savePositionsKernel->execute(cc.getNumAtoms());
+}
+
+void CommonIntegrateKStepStepKernel::restorePositions(ComputeArray& from) {
+    restorePositionsKernel->setArg(0, from);
+    restorePositionsKernel->execute(cc.getNumAtoms());
 }
 
 /** Copies an array, which is made the first time. */
@@ -196,9 +210,7 @@ void CommonIntegrateKStepStepKernel::mollify(ContextImpl& context) {
     mollification->apply(displacements, PeriodicBox::getBox(context));
     for (size_t i = 0; i < positions.size(); i++)
         displacements[i] -= positions[i];
-    copy(cc.getPosq(), truth.posq);
-    if (cc.getUseMixedPrecision())
-        copy(cc.getPosqCorrection(), truth.posqCorrection);
+    savePositions(truePositions);
     addPositions(mollified, displacements);
     if (hasVirtualSites)
         cc.getIntegrationUtilities().computeVirtualSites();
@@ -206,9 +218,7 @@ void CommonIntegrateKStepStepKernel::mollify(ContextImpl& context) {
 
 void CommonIntegrateKStepStepKernel::unmollify(ContextImpl& context) {
     ContextSelector selector(cc);
-    truth.posq.copyTo(cc.getPosq());
-    if (cc.getUseMixedPrecision())
-        truth.posqCorrection.copyTo(cc.getPosqCorrection());
+    restorePositions(truePositions);
     vector<Vec3> forces;
     getForces(mollified, Correction, forces);
     mollification->applyTransposedJacobian(forces);
@@ -350,21 +360,25 @@ void CommonIntegrateKStepStepKernel::constrainVelocities(ContextImpl& context, d
 
 void CommonIntegrateKStepStepKernel::saveState(ContextImpl& context) {
     ContextSelector selector(cc);
-    // Atoms are not sorted within a macro-step.
-    copy(cc.getPosq(), saved.posq);
-    if (cc.getUseMixedPrecision())
-        copy(cc.getPosqCorrection(), saved.posqCorrection);
-    copy(cc.getVelm(), saved.velm);
+    savedAtomIndex = cc.getAtomIndex();
+    savedCellOffsets = cc.getPosCellOffsets();
+    savePositions(savedPositions);
+    copy(cc.getVelm(), savedVelocities);
     for (int i = 0; i < 2; i++)
         copy(slots[i], savedSlots[i]);
 }
 
 void CommonIntegrateKStepStepKernel::restoreState(ContextImpl& context, double velocityScale) {
     ContextSelector selector(cc);
-    saved.posq.copyTo(cc.getPosq());
-    if (cc.getUseMixedPrecision())
-        saved.posqCorrection.copyTo(cc.getPosqCorrection());
-    saved.velm.copyTo(cc.getVelm());
+    // Macro-steps sort nothing, but setPositions() does.
+    if (cc.getAtomIndex() != savedAtomIndex) {
+        cc.setAtomIndex(savedAtomIndex);
+        for (ComputeContext::ReorderListener* listener : cc.getReorderListeners())
+            listener->execute();
+    }
+    cc.setPosCellOffsets(savedCellOffsets);
+    restorePositions(savedPositions);
+    savedVelocities.copyTo(cc.getVelm());
     for (int i = 0; i < 2; i++)
         savedSlots[i].copyTo(slots[i]);
     if (velocityScale != 1)

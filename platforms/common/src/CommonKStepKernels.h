@@ -74,6 +74,8 @@ private:
     void addPositions(ParticleList& list, const std::vector<OpenMM::Vec3>& displacements);
     void getForces(ParticleList& list, ForceSlot slot, std::vector<OpenMM::Vec3>& forces);
     void setForces(ParticleList& list, ForceSlot slot, const std::vector<OpenMM::Vec3>& forces);
+    void savePositions(OpenMM::ComputeArray& to);
+    void restorePositions(OpenMM::ComputeArray& from);
     void copy(OpenMM::ArrayInterface& from, OpenMM::ComputeArray& to);
     OpenMM::ComputeContext& cc;
     std::unique_ptr<DeviceParticles> atoms;
@@ -85,14 +87,12 @@ private:
     std::vector<OpenMM::Vec3> mollifiedPositions;
     OpenMM::ComputeArray slots[2], region, regionHasFriction, langevin, factors, stays, nobodyStays, sums, found;
     OpenMM::ComputeArray savedSlots[2], savedForces;
-    /** Copies of positions and velocities. */
-    struct Copy {
-        OpenMM::ComputeArray posq, posqCorrection, velm;
-    };
-    Copy saved, truth;
+    OpenMM::ComputeArray savedPositions, savedVelocities, truePositions;
+    std::vector<int> savedAtomIndex;
+    std::vector<OpenMM::mm_int4> savedCellOffsets;
     OpenMM::ComputeArray unshiftedVelocities;
     OpenMM::ComputeKernel copyForcesKernel, kickKernel, shiftKernel, moveFreelyKernel, beginMoveKernel, endMoveKernel;
-    OpenMM::ComputeKernel randomizeKernel, scaleKernel, kineticKernel, accelerationKernel, nonFiniteKernel;
+    OpenMM::ComputeKernel randomizeKernel, scaleKernel, kineticKernel, accelerationKernel, nonFiniteKernel, savePositionsKernel, restorePositionsKernel;
     OpenMM::ComputeKernel gatherPositionsKernel, gatherVelocitiesKernel, gatherForcesKernel, scatterForcesKernel, addPositionsKernel, addVelocitiesKernel;
     // The random numbers: a key that never changes and the number of Ornstein-Uhlenbeck steps made.
     std::uint32_t key[2];
