@@ -20,7 +20,7 @@ namespace KStepTests {
 /** R in kJ/mol/K, typed in again from CODATA so that a wrong constant in the sources is noticed. */
 const double GAS = 8.31446261815324e-3;
 
-/** The platform under test; the shells in platforms/<platform>/tests set it. */
+/** The platform under test; runOnPlatform() sets it. */
 inline OpenMM::Platform*& testPlatform() {
     static OpenMM::Platform* platform = NULL;
     return platform;

@@ -13,11 +13,11 @@ using namespace OpenMM;
 using namespace std;
 
 KStepIntegrator::KStepIntegrator(double baseStepSize, int k, const string& scheme, double temperature, double friction) :
-        extraChances(4), randomNumberSeed(0), correctorForceGroup(1), modelForceGroup(2), adaptive(false), errorRecovery(true), maxUndoneStates(0),
+        extraChances(4), randomNumberSeed(0), correctorForceGroup(1), modelForceGroup(2), adaptive(false), errorRecovery(true),
         includeShadowWork(false), allowResonance(false), scheme(scheme), thermostat("langevin"), resonanceCheckedFor(0),
         jumpNumThreads(1), allowJumpWithoutThermostat(false), warnedOfJumpFriction(false), hasModel(false),
         hasSurroundings(true), areThermostatsCurrent(false),
-        modelEnergy(0), correctorEnergy(0), fastEnergy(0), lastStepCount(-1), lastCommonGroups(0) {
+        modelEnergy(0), correctorEnergy(0), fastEnergy(0), lastStepCount(-1), lastCommonGroups(0), maxUndoneStates(0) {
     if (scheme != "impulse" && scheme != "metropolis" && scheme != "reweight" && scheme != "jump")
         throw OpenMMException("KStepIntegrator: expected the scheme 'impulse', 'metropolis', 'reweight' or 'jump', found '"+scheme+"'.");
     setBaseStepSize(baseStepSize);

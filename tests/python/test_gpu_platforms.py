@@ -5,7 +5,9 @@ The platform named by the environment variable OPENMMKSTEP_REQUIRE must be there
 
 import gc
 import os
+import re
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -209,6 +211,35 @@ def test_created_and_destroyed(platform):
         cycle()
     gc.collect()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # kB: 500 for a Context
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of a polar cut
+def test_before_any_evaluation(platform):
+    """The check for resonances sorts atoms and comes before OpenMM has set any charge: neither may be kept or lost."""
+    topology, mm, x = alanine_dipeptide(60, "cubic", nonbondedMethod=app.PME, ewaldErrorTolerance=1e-4)
+    system = createQMMMSystem(topology, mm, range(8, 16), cutoff=0.5, switchingDistance=0.3)
+    velocities = []
+    for evaluateFirst in (False, True):
+        integrator = KStepIntegrator(1e-5, 2)
+        context = start(system, integrator, x, platform, DOUBLE)
+        before = get(context, "Velocities")
+        if evaluateFirst:
+            get(context, "Forces")
+        integrator.step(1)
+        velocities.append(get(context, "Velocities"))
+        # A bond to hydrogen was stretched in the check, and its atoms are where they were.
+        assert np.abs(get(context, "Positions") - x - 2e-5 * before).max() < 2e-4
+    np.testing.assert_allclose(velocities[0], velocities[1], rtol=0, atol=1e-8)
+
+
+def test_page(platform):
+    """The script of docs/gpu.md runs as it is printed."""
+    root = Path(__file__).parents[2]
+    (script,) = re.findall(r"```python\n(.*?)```", (root / "docs" / "gpu.md").read_text(), re.DOTALL)
+    script = script.replace('"OpenCL"', repr(platform.getName())) + "\nprint(integrator.getStatistics()['macroSteps'])"
+    result = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "2"
 
 
 def test_reported(platform):
