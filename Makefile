@@ -44,7 +44,7 @@ test: lint ctest pytest
 
 ctest: $(BUILD)/.installed
 	@echo "== C++ tests"
-	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure --progress
+	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure --progress --parallel 2
 
 pytest: $(BUILD)/.installed
 	@echo "== Python tests"

@@ -11,7 +11,6 @@ using namespace OpenMMKStep;
 using namespace OpenMM;
 using namespace std;
 
-static const double FORCE_SCALE = 4294967296.0; // OpenMM keeps forces as integers in units of 2^-32 kJ/mol/nm
 static const double MAX_FORCE = 1073741824.0;   // kJ/mol/nm; what is larger, or not a number, is marked as such
 static const double REACH_MARGIN = 1e-3;        // nm
 static const int BOX_ARG = 11;                  // the first one of the box in gatherGroups

@@ -13,7 +13,6 @@ using namespace OpenMM;
 using namespace std;
 
 static const int NUM_SUMS = 1024, SUM_BLOCK = 64;
-static const double FORCE_SCALE = 4294967296.0; // OpenMM keeps forces as integers in units of 2^-32 kJ/mol/nm
 
 void CommonIntegrateKStepStepKernel::initialize(const System& system, const KStepIntegrator& integrator) {
     ContextSelector selector(cc);
@@ -77,7 +76,7 @@ void CommonIntegrateKStepStepKernel::initializeList(ParticleList& list, const ve
 void CommonIntegrateKStepStepKernel::createKernels() {
     map<string, string> defines;
     defines["NUM_SUMS"] = cc.intToString(NUM_SUMS);
-    defines["UNIT_OF_WORDS"] = cc.doubleToString(1/FORCE_SCALE, true);
+    defines["UNIT_OF_WORDS"] = cc.doubleToString(1/4294967296.0, true);
     defines["TWO_PI"] = cc.doubleToString(2*M_PI, true);
     ComputeProgram program = atoms->compile(KernelSources::kstep, defines);
     auto create = [&] (ComputeKernel& kernel, const string& name, initializer_list<ArrayInterface*> args) {

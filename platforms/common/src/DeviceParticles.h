@@ -10,6 +10,9 @@
 
 namespace OpenMMKStep {
 
+/** OpenMM keeps forces as integers in units of 2^-32 kJ/mol/nm. */
+constexpr double FORCE_SCALE = 4294967296.0;
+
 /**
  * Where the particles of the System are on the device, which sorts its atoms now and then.
  */
