@@ -194,6 +194,8 @@ void testMap() {
 
 /** Virtual sites that hang on mollified atoms move with them; the forces on them reach the atoms through A. */
 void testVirtualSites() {
+    if (!areEnergiesDouble())
+        return; // rounding is larger than the differences of energies
     System system;
     buildSystem(system, 0.8, 0.7, true);
     system.addParticle(0);
@@ -273,6 +275,7 @@ void testStraightAngle() {
     vector<Vec3> x = startPositions();
     x[6] = x[2]+(x[2]-x[1])*0.7+Vec3(1e-4, 0, 0);
     unique_ptr<Context> context(createContext(system, integrator, x));
+    x = getPositions(*context); // rounded, in mixed precision
     integrator.setErrorRecovery(false);
     ASSERT_THROWS(integrator.step(1), "6, 2 and 1 of a mollified angle are in a straight line");
     ASSERT_VECS(x, getPositions(*context), 0.0);
@@ -285,6 +288,7 @@ void testStraightAngle() {
     context->setStepCount(0);
     x[6] = x[2];
     context->setPositions(x);
+    x = getPositions(*context);
     ASSERT_THROWS(integrator.step(1), "at the same place");
     ASSERT_VECS(x, getPositions(*context), 0.0);
     context->setPositions(startPositions());

@@ -258,8 +258,9 @@ void testModelWithoutValue() {
     KStepIntegrator integrator(0.01, 5, "metropolis", TEMPERATURE, 0.1);
     unique_ptr<Context> context(createContext(system, integrator, {Vec3(0.9, 0, 0)}));
     context->setVelocities({Vec3(10, 0, 0)});
+    const vector<Vec3> start = getPositions(*context);
     integrator.step(1);
-    ASSERT_VEC(Vec3(0.9, 0, 0), getPositions(*context)[0], 0);
+    ASSERT_VECS(start, getPositions(*context), 0);
     ASSERT_VEC(Vec3(-10, 0, 0), getVelocities(*context)[0], 0);
     ASSERT_EQUAL(1, integrator.getStatistics().flips);
     KStepIntegrator impulse(0.01, 5);
@@ -268,7 +269,7 @@ void testModelWithoutValue() {
     context->setVelocities({Vec3(10, 0, 0)});
     // The CPU platform itself may be the one who complains about the position.
     ASSERT_THROWS(impulse.step(1), "NaN");
-    ASSERT_VEC(Vec3(0.9, 0, 0), getPositions(*context)[0], 0);
+    ASSERT_VECS(start, getPositions(*context), 0);
     ASSERT_VEC(Vec3(10, 0, 0), getVelocities(*context)[0], 0);
     ASSERT_EQUAL(0, context->getTime());
 }
@@ -283,8 +284,9 @@ void testThrowingCorrectorInMetropolis() {
     const vector<Vec3> positions = {Vec3(0.9, 0, 0), Vec3(0, 0.2, 0.1)}, velocities = {Vec3(10, 0, 0), Vec3(1, 2, 3)};
     unique_ptr<Context> context(createContext(system, integrator, positions));
     context->setVelocities(velocities);
+    const vector<Vec3> start = getPositions(*context);
     ASSERT_THROWS(integrator.step(1), "the corrector is broken");
-    ASSERT_VECS(positions, getPositions(*context), 0);
+    ASSERT_VECS(start, getPositions(*context), 0);
     ASSERT_VECS(velocities, getVelocities(*context), 0);
     ASSERT_EQUAL(0, context->getTime());
     ASSERT_EQUAL(0, context->getStepCount());

@@ -263,10 +263,11 @@ void testMasslessParticle(const string& scheme) {
         KStepIntegrator integrator(0.005, 4, scheme, TEMPERATURE, 2.0);
         integrator.setRandomNumberSeed(65);
         unique_ptr<Context> context(createContext(system, integrator, positions));
+        const vector<Vec3> start = getPositions(*context);
         integrator.step(50);
         vector<Vec3> x = getPositions(*context), v = getVelocities(*context);
         if (withParticle) {
-            ASSERT_VEC(fixedPoint, x[1], 0);
+            ASSERT_VEC(start[1], x[1], 0);
             ASSERT_VEC(Vec3(), v[1], 0);
         }
         results.push_back({x[0], v[0]});
