@@ -1,3 +1,4 @@
+#include "FaultyForce.h"
 #include "SpringsInField.h"
 #include "openmmkstep/internal/ConvergenceError.h"
 #include <memory>
@@ -171,6 +172,19 @@ void testExceptions() {
     simulation.check();
 }
 
+/** An evaluation that another force ends leaves nothing behind for one of other groups. */
+void testExceptionOfAnotherForce() {
+    Simulation simulation;
+    FaultyForce* faulty = new FaultyForce(1, 1, [] (long long) { return NoConvergence; });
+    faulty->setForceGroup(4);
+    simulation.chain.system.addForce(faulty);
+    addIdleForce(simulation.chain.system);
+    simulation.start();
+    double energy = simulation.getState(State::Energy, 1<<0).getPotentialEnergy();
+    ASSERT_THROWS(simulation.getState(State::Energy, (1<<1) | (1<<4)), "injected: no convergence");
+    ASSERT_NEAR(energy, simulation.getState(State::Energy, 1<<0).getPotentialEnergy(), tolerance());
+}
+
 /** A barostat's trial asks for an energy; it is infinite and without forces.  Forces alone are an error. */
 void testBoxTooSmall() {
     Simulation simulation;
@@ -219,6 +233,7 @@ void runTests() {
     testNumberOfCalls();
     testTwoForces();
     testExceptions();
+    testExceptionOfAnotherForce();
     testBoxTooSmall();
     testUpdateParameters();
     testReinitialize();

@@ -37,7 +37,7 @@ static void buildFluid(System& system, vector<Vec3>& positions) {
     }
 }
 
-/** The energy is conserved through more than a thousand sortings, and the held particles stay where they are held. */
+/** The energy is conserved through a dozen sortings, and the held particles stay where they are held. */
 void testSortedImpulse() {
     System system;
     vector<Vec3> positions;

@@ -15,6 +15,19 @@ static const double MAX_FORCE = 1073741824.0;   // kJ/mol/nm; what is larger, or
 static const double REACH_MARGIN = 1e-3;        // nm
 static const int BOX_ARG = 11;                  // the first one of the box in gatherGroups
 
+/** An evaluation that another force has ended by an exception leaves nothing for the next one, whatever its groups are. */
+class CommonCalcQMRegionForceKernel::Begin : public ComputeContext::ForcePreComputation {
+public:
+    Begin(shared_ptr<CommonCalcQMRegionForceKernel*> kernel) : kernel(kernel) {
+    }
+    void computeForceAndEnergy(bool includeForces, bool includeEnergy, int groups) override {
+        if (*kernel != NULL)
+            (*kernel)->isWaiting = false;
+    }
+private:
+    shared_ptr<CommonCalcQMRegionForceKernel*> kernel;
+};
+
 /** Runs the computation of the host while the device is busy with the other forces. */
 class CommonCalcQMRegionForceKernel::Finish : public ComputeContext::ForcePostComputation {
 public:
@@ -76,6 +89,7 @@ void CommonCalcQMRegionForceKernel::initialize(ContextImpl& context, const QMReg
         addForcesKernel->addArg();
     addForcesKernel->addArg(cc.getLongForceBuffer());
     self = make_shared<CommonCalcQMRegionForceKernel*>(this);
+    cc.addPreComputation(new Begin(self));
     cc.addPostComputation(new Finish(self));
 }
 
@@ -113,7 +127,6 @@ void CommonCalcQMRegionForceKernel::listParticles(const System& system, const QM
         bool isSwitched;
         force.getEmbeddingGroupParameters(i, particles, center, isSwitched);
         if (isSwitched && canSelect) {
-            switchedGroups.push_back(i);
             groupCenters.push_back(center);
             groupFirst.push_back(groupMembers.size());
             groupMembers.insert(groupMembers.end(), particles.begin(), particles.end());
@@ -133,7 +146,7 @@ void CommonCalcQMRegionForceKernel::listParticles(const System& system, const QM
             list(particle);
     }
     numFixed = always.size();
-    numGroups = switchedGroups.size();
+    numGroups = groupCenters.size();
     fixed.initialize<int>(cc, numFixed, "kstepFixed");
     fixed.upload(always);
     int capacity = numFixed+min((int) groupMembers.size(), 1024);
@@ -152,7 +165,6 @@ void CommonCalcQMRegionForceKernel::listParticles(const System& system, const QM
 
 double CommonCalcQMRegionForceKernel::execute(ContextImpl& context, bool includeForces, bool includeEnergy) {
     ContextSelector selector(cc);
-    isWaiting = false;
     gather();
     isWaiting = true;
     return 0;

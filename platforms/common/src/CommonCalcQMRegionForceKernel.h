@@ -22,6 +22,7 @@ public:
     void initialize(OpenMM::ContextImpl& context, const QMRegionForce& force, Calculation& calculation) override;
     double execute(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy) override;
 private:
+    class Begin;
     class Finish;
     void listParticles(const OpenMM::System& system, const QMRegionForce& force);
     void gather();
@@ -34,7 +35,7 @@ private:
     /** OpenMM keeps the post-computation longer than the kernel. */
     std::shared_ptr<CommonCalcQMRegionForceKernel*> self;
     int numQM, numFixed, numGroups;
-    std::vector<int> groupOf, switchedGroups, groupsInReach;
+    std::vector<int> groupOf, groupsInReach;
     std::vector<OpenMM::Vec3> positions;
     ParticleForces forces;
     std::vector<long long> listedForces, numInReach;

@@ -84,7 +84,6 @@ private:
     std::vector<double> regionFriction, regionTemperature;
     std::unique_ptr<Mollification> mollification;
     ParticleList mollified, jumping;
-    std::vector<OpenMM::Vec3> mollifiedPositions;
     OpenMM::ComputeArray slots[2], region, regionHasFriction, langevin, factors, stays, nobodyStays, sums, found;
     OpenMM::ComputeArray savedSlots[2], savedForces;
     OpenMM::ComputeArray savedPositions, savedVelocities, truePositions;
