@@ -23,7 +23,9 @@ def main() -> None:
     axes[0].set(xlabel="us per base step", title=f"trivial corrector and model, {overhead['atoms']} atoms")
     axes[1].barh(list(production["ns_per_day"]), list(production["ns_per_day"].values()))
     axes[1].set(xlabel="ns/day", xscale="log", title=f"22 QM atoms of {production['atoms']}")
-    axes[2].plot(memory["megabytes"])
+    for name in ("openmm", "openmmkstep"):
+        axes[2].plot(range(1, 1 + len(memory[name]["megabytes"])), memory[name]["megabytes"], label=name)
+    axes[2].legend()
     axes[2].set(xlabel=f"twentieths of {memory['cycles']} Contexts", ylabel="MB", title="memory of the process")
     for axis in axes[:2]:
         axis.invert_yaxis()

@@ -17,7 +17,7 @@ KStepIntegrator::KStepIntegrator(double baseStepSize, int k, const string& schem
         includeShadowWork(false), allowResonance(false), scheme(scheme), thermostat("langevin"), resonanceCheckedFor(0),
         jumpNumThreads(1), allowJumpWithoutThermostat(false), warnedOfJumpFriction(false), hasModel(false),
         hasSurroundings(true), areThermostatsCurrent(false),
-        modelEnergy(0), correctorEnergy(0), fastEnergy(0), lastStepCount(-1), lastCommonGroups(0), maxUndoneStates(0) {
+        modelEnergy(0), correctorEnergy(0), fastEnergy(0), correctionNorm(0), isStateLost(false), lastStepCount(-1), lastCommonGroups(0), maxUndoneStates(0) {
     if (scheme != "impulse" && scheme != "metropolis" && scheme != "reweight" && scheme != "jump")
         throw OpenMMException("KStepIntegrator: expected the scheme 'impulse', 'metropolis', 'reweight' or 'jump', found '"+scheme+"'.");
     setBaseStepSize(baseStepSize);
@@ -208,6 +208,7 @@ void KStepIntegrator::initialize(ContextImpl& contextRef) {
     division = StepDivision();
     lastStepCount = -1;
     resonanceCheckedFor = 0;
+    isStateLost = false;
     resetStatistics();
 }
 
@@ -228,6 +229,8 @@ IntegrateKStepStepKernel& KStepIntegrator::getKernel() {
 }
 
 void KStepIntegrator::stateChanged(State::DataType changed) {
-    if (changed != State::Velocities)
-        valid = Validity();
+    if (changed == State::Velocities)
+        return;
+    valid = Validity();
+    isStateLost = false;
 }

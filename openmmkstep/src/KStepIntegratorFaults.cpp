@@ -7,6 +7,7 @@
 #include "openmm/OpenMMException.h"
 #include "openmm/internal/ContextImpl.h"
 #include <cmath>
+#include <functional>
 #include <iostream>
 #include <sstream>
 
@@ -111,20 +112,26 @@ void KStepIntegrator::recoverableMacroStep() {
         }
         catch (const OpenMMException& e) {
             // Forces complain in words of their own about coordinates that are NaN.
-            if (getKernel().isStateFinite(*context)) {
-                restore();
+            if (isKnownToBeFinite()) {
+                restoreAfterError(restore);
                 throw;
             }
             fault = FaultMonitor::NonFinite;
             message = getNotFiniteMessage();
         }
         catch (...) {
-            restore();
+            restoreAfterError(restore);
             throw;
         }
         if (!finished) {
-            keepUndoneState(FaultMonitor::getName(fault));
-            restore();
+            try {
+                keepUndoneState(FaultMonitor::getName(fault));
+                restore();
+            }
+            catch (...) {
+                restoreAfterError(restore);
+                throw;
+            }
             countFault(fault);
             if (!repeated)
                 firstMessage = message;
@@ -145,7 +152,7 @@ void KStepIntegrator::recoverableMacroStep() {
         statistics.plainMacroSteps++;
     else if (scheme == "impulse") {
         recordD();
-        monitor.record(correctorEnergy-modelEnergy, getKernel().computeAccelerationNorm(*context, IntegrateKStepStepKernel::Correction));
+        monitor.record(correctorEnergy-modelEnergy, correctionNorm);
     }
     if (!repeated)
         division.recordSuccess();
@@ -156,6 +163,64 @@ void KStepIntegrator::recoverableMacroStep() {
              << "repeated.  The model is unfit for this system; the simulation goes on without it, with a corrector call "
              << "every base step.  Train it on the structures met here, or choose a smaller k." << endl;
     }
+}
+
+/** Whether there is nothing that is not finite; a device that answers no longer is no sign of it either. */
+bool KStepIntegrator::isKnownToBeFinite() {
+    try {
+        return getKernel().isStateFinite(*context);
+    }
+    catch (const OpenMMException&) {
+        return true;
+    }
+}
+
+/**
+ * Restore a state while an exception is handled, which the caller throws on.
+ *
+ * @throws OpenMMException if that fails too, as it does where a device is lost; no step is made then until positions
+ *         are set
+ */
+void KStepIntegrator::restoreAfterError(const function<void()>& restore) {
+    string message = "an error.";
+    try {
+        throw;
+    }
+    catch (const exception& e) {
+        message = e.what();
+    }
+    catch (...) {
+    }
+    try {
+        restore();
+    }
+    catch (const exception& e) {
+        isStateLost = true;
+        throw OpenMMException("KStepIntegrator: "+message+"  The state before it could not be restored either ("+e.what()+"): the positions and velocities of this Context are not to be used.  Make a new Context and load the last checkpoint.");
+    }
+}
+
+/** Make an evaluation that may move particles for a while.  If it fails they are where they were. */
+void KStepIntegrator::evaluate(const function<void()>& action) {
+    getKernel().saveState(*context);
+    try {
+        action();
+    }
+    catch (...) {
+        valid = Validity();
+        restoreAfterError([&] { getKernel().restoreState(*context, 1); });
+        throw;
+    }
+}
+
+/**
+ * @throws OpenMMException if there is no Context, or what it holds is of no use
+ */
+void KStepIntegrator::checkUsable() const {
+    if (context == NULL)
+        throw OpenMMException("This Integrator is not bound to a context!");
+    if (isStateLost)
+        throw OpenMMException("KStepIntegrator: an error in an earlier step left this Context without a state that can be used, as its message said.  Make a new Context, or set positions and velocities, or load a checkpoint.");
 }
 
 void KStepIntegrator::countFault(FaultMonitor::Fault fault) {
@@ -214,7 +279,8 @@ void KStepIntegrator::keepUndoneState(const string& kind) {
 
 void KStepIntegrator::checkForFaults() {
     double kT = GAS_CONSTANT*(temperature > 0 ? temperature : DEFAULT_TEMPERATURE);
-    FaultMonitor::Fault fault = monitor.check(correctorEnergy-modelEnergy, getKernel().computeAccelerationNorm(*context, IntegrateKStepStepKernel::Correction), kT, division.getInterval()*baseStepSize);
+    correctionNorm = getKernel().computeAccelerationNorm(*context, IntegrateKStepStepKernel::Correction);
+    FaultMonitor::Fault fault = monitor.check(correctorEnergy-modelEnergy, correctionNorm, kT, division.getInterval()*baseStepSize);
     if (fault == FaultMonitor::None && isModelOutsideRegion())
         fault = FaultMonitor::OutsideRegion;
     if (fault != FaultMonitor::None)

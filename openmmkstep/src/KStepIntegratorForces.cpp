@@ -86,7 +86,7 @@ void KStepIntegrator::computePlainForces() {
 void KStepIntegrator::refresh() {
     noticeChangedContext();
     if (context->updateContextState()) {
-        stateChanged(State::Positions);
+        valid = Validity();
         noticeChangedContext();
     }
     getKernel().sortParticles(*context, k);
@@ -168,7 +168,7 @@ void KStepIntegrator::withHalfStepForces(const function<void(double)>& action) {
         action(shift);
     }
     catch (...) {
-        restore();
+        restoreAfterError(restore);
         throw;
     }
     restore();
@@ -207,7 +207,7 @@ bool KStepIntegrator::isContextChanged() const {
 
 void KStepIntegrator::noticeChangedContext() {
     if (isContextChanged())
-        stateChanged(State::Positions);
+        valid = Validity();
     context->getPeriodicBoxVectors(lastBox[0], lastBox[1], lastBox[2]);
     lastStepCount = context->getStepCount();
     lastCommonGroups = getCommonGroups();

@@ -88,7 +88,7 @@ void KStepIntegrator::initializeJump(const System& system) {
     }
     jumpContract->checkCorrector(system, correctorForceGroup, jumpParticles, "KStepIntegrator");
     checkJumpSettings();
-    jumpModel->prepare(*jumpContract, jumpNumThreads);
+    jumpModel->prepare(*jumpContract, jumpNumThreads, "cpu");
 }
 
 /**

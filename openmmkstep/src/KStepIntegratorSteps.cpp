@@ -17,8 +17,7 @@ static const int ACCEPTANCE_CHECK = 100;
 static const double LOW_ACCEPTANCE = 0.2;
 
 void KStepIntegrator::step(int steps) {
-    if (context == NULL)
-        throw OpenMMException("This Integrator is not bound to a context!");
+    checkUsable();
     checkSettings();
     checkJumpSettings();
     updateThermostats();
@@ -28,8 +27,7 @@ void KStepIntegrator::step(int steps) {
 }
 
 void KStepIntegrator::stepTo(double time) {
-    if (context == NULL)
-        throw OpenMMException("This Integrator is not bound to a context!");
+    checkUsable();
     // A time that is a multiple of h is reached exactly, in spite of the rounding of the sum of steps.
     while (context->getTime() < time-1e-6*getStepSize())
         step(1);
@@ -67,8 +65,8 @@ void KStepIntegrator::macroStep() {
         applyBussi();
     }
     catch (...) {
-        restore(1);
         context->setTime(startTime);
+        restoreAfterError([&] { restore(1); });
         throw;
     }
     context->setStepCount(context->getStepCount()+1);
@@ -234,36 +232,33 @@ void KStepIntegrator::recordD() {
 }
 
 double KStepIntegrator::computeConservedEnergy() {
-    if (context == NULL)
-        throw OpenMMException("This Integrator is not bound to a context!");
+    checkUsable();
     if (scheme != "impulse" || hasThermostat())
         throw OpenMMException("KStepIntegrator: only the scheme 'impulse' without friction conserves an energy.");
     noticeChangedContext();
-    validate(CorrectionForces);
+    evaluate([&] { validate(CorrectionForces); });
     double fast = context->calcForcesAndEnergy(false, true, getCommonGroups() | (1<<modelForceGroup));
     return getKernel().computeKineticEnergy(*context, 0, getConstraintTolerance())+fast+correctorEnergy-modelEnergy;
 }
 
 double KStepIntegrator::computeD() {
-    if (context == NULL)
-        throw OpenMMException("This Integrator is not bound to a context!");
+    checkUsable();
     if (scheme == "jump")
         throw OpenMMException("KStepIntegrator: the scheme 'jump' has no D: its model is not a potential.");
     noticeChangedContext();
-    validate(scheme == "impulse" ? CorrectionForces : Energies);
+    evaluate([&] { validate(scheme == "impulse" ? CorrectionForces : Energies); });
     return correctorEnergy-modelEnergy;
 }
 
 double KStepIntegrator::computeMollificationBias() {
-    if (context == NULL)
-        throw OpenMMException("This Integrator is not bound to a context!");
+    checkUsable();
     if (scheme != "impulse")
         throw OpenMMException("KStepIntegrator: mollification belongs to the scheme 'impulse'; '"+scheme+"' has no bias to correct.");
     if (!isMollified())
         return 0;
     noticeChangedContext();
     getKernel().pushForces(*context);
-    validate(CorrectionForces);
+    evaluate([&] { validate(CorrectionForces); });
     double d = context->calcForcesAndEnergy(false, true, 1<<correctorForceGroup);
     statistics.correctorCalls++;
     if (hasModel)

@@ -7,7 +7,7 @@ using namespace OpenMMKStep;
 using namespace OpenMM;
 using namespace std;
 
-KStepModelForce::KStepModelForce(const vector<int>& particles) : QMRegionForce(particles), correctorForceGroup(1), numThreads(1) {
+KStepModelForce::KStepModelForce(const vector<int>& particles) : QMRegionForce(particles), correctorForceGroup(1), numThreads(1), device("cpu") {
 }
 
 KStepModelForce::KStepModelForce(const string& file, const vector<int>& particles) : KStepModelForce(particles) {
@@ -30,6 +30,10 @@ void KStepModelForce::setNumThreads(int threads) {
     if (threads < 1)
         throw OpenMMException("KStepModelForce: the number of threads must be at least 1.");
     numThreads = threads;
+}
+
+void KStepModelForce::setDevice(const string& device) {
+    this->device = device;
 }
 
 void KStepModelForce::allowNativeCode() const {

@@ -22,7 +22,7 @@ void KStepModelForceImpl::initialize(ContextImpl& context) {
     model = KStepModel::load(force.getModelData(), "KStepModelForce");
     contract = ModelContract::parse(model->getContractText(), "KStepModelForce");
     checkContract(system);
-    model->prepare(contract, force.getNumThreads());
+    model->prepare(contract, force.getNumThreads(), force.getDevice());
 }
 
 /** Link atoms as a sorted list: their order is each force's own. */

@@ -97,13 +97,13 @@ void KStepIntegrator::findLightBonds() {
             double inverseMass = 1/system.getParticleMass(bond.light)+1/system.getParticleMass(bond.heavy);
             bond.period = (forceConstant > 0 ? 2*M_PI/sqrt(forceConstant*inverseMass) : HUGE_VAL);
         }
+        getKernel().restoreState(*context, 1);
     }
     catch (...) {
         lightBonds.clear();
-        getKernel().restoreState(*context, 1);
+        restoreAfterError([&] { getKernel().restoreState(*context, 1); });
         throw;
     }
-    getKernel().restoreState(*context, 1);
     if (!hasModel)
         forgetHistory(); // a restart must not depend on the corrector calls made here
 }

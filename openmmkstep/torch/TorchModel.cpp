@@ -3,6 +3,7 @@
 #include "openmmkstep/internal/KStepModel.h"
 #include "openmmkstep/internal/TemporaryFolder.h"
 #include "openmmkstep/internal/export.h"
+#include "TorchDevice.h"
 #include "readNetwork.h"
 #include "openmm/OpenMMException.h"
 #include <ATen/Parallel.h>
@@ -70,7 +71,7 @@ class Runner {
 public:
     virtual ~Runner() {
     }
-    virtual void prepare(const ModelContract& contract) = 0;
+    virtual void prepare(const ModelContract& contract, const torch::Device& device) = 0;
     virtual c10::IValue run(vector<c10::IValue>& inputs) = 0;
     /** The same model in a form that needs no torch, if it has one. */
     virtual unique_ptr<PotentialNetwork> takeNetwork() {
@@ -107,15 +108,16 @@ public:
         module = torch::jit::load(copy, torch::kCPU);
         module.eval();
     }
-    void prepare(const ModelContract& contract) override {
+    void prepare(const ModelContract& contract, const torch::Device& device) override {
         if (!module.find_method("forward"))
             throw OpenMMException(owner+": the model has no method forward().");
-        network = readNetwork(module);
+        if (device.is_cpu())
+            network = readNetwork(module);
         // Freezing removes the functions that forward() calls, but not the references to them that torch follows when an
         // operation fails: it then reads memory that was given back.  What is written and read again has none.
         stringstream frozen;
         torch::jit::freeze(module).save(frozen);
-        module = torch::jit::load(frozen, torch::kCPU);
+        module = torch::jit::load(frozen, device);
     }
     c10::IValue run(vector<c10::IValue>& inputs) override {
         return module.forward(inputs);
@@ -146,13 +148,15 @@ public:
         if (library.empty())
             throw OpenMMException(owner+": the package holds no library.  Make it anew with exportModel().");
     }
-    void prepare(const ModelContract& contract) override {
+    void prepare(const ModelContract& contract, const torch::Device& device) override {
         string remedy = "  Export the model for this machine with exportModel(), or use the TorchScript file that it was made of.";
         string found = minorVersion(TORCH_VERSION);
         if (minorVersion(contract.torchVersion) != found)
             throw OpenMMException(owner+": the package was compiled for torch "+contract.torchVersion+", but this is torch "+found+"."+remedy);
         if (!isSupported(contract.processor))
             throw OpenMMException(owner+": the package was compiled for the processor '"+contract.processor+"', whose instructions this machine does not have."+remedy);
+        if (!device.is_cpu())
+            throw OpenMMException(owner+": the package was compiled for the CPU, but the model is to run on '"+device.str()+"'."+remedy);
         if (!contract.outputsForces)
             throw OpenMMException(owner+": a package must return forces, but its contract names none."+remedy);
         string error;
@@ -224,11 +228,13 @@ public:
     const string& getContractText() const override {
         return contractText;
     }
-    void prepare(const ModelContract& contract, int numThreads) override {
+    void prepare(const ModelContract& contract, int numThreads, const string& deviceName) override {
         this->contract = contract;
         this->numThreads = numThreads;
+        device = TorchDevice(deviceName, owner);
+        TorchDevice::Scope scope(device);
         try {
-            runner->prepare(contract);
+            runner->prepare(contract, device.get());
         }
         catch (const c10::Error& e) {
             throw OpenMMException(owner+": the model cannot be prepared for evaluation: "+firstLines(e));
@@ -243,6 +249,7 @@ public:
         if (network)
             return network->compute(positions, potential, forces, charges);
         ThreadCountGuard threads(numThreads);
+        TorchDevice::Scope scope(device);
         try {
             return (contract.outputsForces ? computeExplicit(positions, potential, forces, charges) : computeByAutograd(positions, potential, forces, charges));
         }
@@ -306,14 +313,13 @@ private:
     static torch::Tensor view(const vector<Vec3>& vectors) {
         return torch::from_blob(const_cast<double*>(reinterpret_cast<const double*>(vectors.data())), {(int64_t) vectors.size(), 3}, torch::TensorOptions().dtype(torch::kFloat64));
     }
-    /** Views of the caller's memory; models do not write to their inputs. */
+    /** Views of the caller's memory, or copies on the device; models do not write to their inputs. */
     vector<c10::IValue> makeInputs(const vector<Vec3>& positions, const vector<double>& potential, bool requireGradient) {
-        int64_t n = positions.size();
-        auto options = torch::TensorOptions().dtype(torch::kFloat64).requires_grad(requireGradient);
-        vector<c10::IValue> inputs;
-        inputs.push_back(torch::from_blob(const_cast<double*>(reinterpret_cast<const double*>(positions.data())), {n, 3}, options));
-        if (contract.hasPotentialInput)
-            inputs.push_back(torch::from_blob(const_cast<double*>(potential.data()), {n}, options));
+        vector<c10::IValue> inputs = {view(positions).to(device.get()).requires_grad_(requireGradient)};
+        if (contract.hasPotentialInput) {
+            auto phi = torch::from_blob(const_cast<double*>(potential.data()), {(int64_t) potential.size()}, torch::TensorOptions().dtype(torch::kFloat64));
+            inputs.push_back(phi.to(device.get()).requires_grad_(requireGradient));
+        }
         return inputs;
     }
     torch::Tensor checked(const c10::IValue& value, const char* name, int64_t numel) const {
@@ -360,7 +366,7 @@ private:
         // A model may ignore phi; its gradient is then undefined.
         auto gradients = torch::autograd::grad({result.toTensor().sum()}, variables, {}, c10::nullopt, false, true);
         for (size_t i = 0; i < gradients.size(); i++)
-            gradients[i] = (gradients[i].defined() ? gradients[i].to(torch::kCPU, torch::kFloat64).contiguous() : torch::zeros_like(variables[i]));
+            gradients[i] = (gradients[i].defined() ? gradients[i] : torch::zeros_like(variables[i])).to(torch::kCPU, torch::kFloat64).contiguous();
         copyVectors(gradients[0], forces, -1);
         if (contract.hasPotentialInput) {
             const double* q = gradients[1].const_data_ptr<double>();
@@ -373,6 +379,7 @@ private:
     string owner, contractText;
     ModelContract contract;
     int numThreads = 1;
+    TorchDevice device = TorchDevice("cpu", "");
 };
 
 } // namespace

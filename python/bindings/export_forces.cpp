@@ -141,6 +141,8 @@ static void exportKStepModelForce(py::module_& m) {
     m.def("KStepModelForce_isOutsideTrainingRegion", [](py::object self, py::object context) {
         return unwrap<F>(self).isOutsideTrainingRegion(contextOf(context));
     });
+    m.def("KStepModelForce_getDevice", method<F>(&F::getDevice));
+    m.def("KStepModelForce_setDevice", method<F>(&F::setDevice));
     m.def("KStepModelForce_getNumThreads", method<F>(&F::getNumThreads));
     m.def("KStepModelForce_setNumThreads", method<F>(&F::setNumThreads));
 }

@@ -292,6 +292,19 @@ class KStepModelForce(QMRegionForce):
         """Set the number of threads that torch uses for this model; the default, 1, is the fastest for small models."""
         _c.KStepModelForce_setNumThreads(self, threads)
 
+    def getDevice(self) -> str:
+        """Get the device that torch runs the model on."""
+        return _c.KStepModelForce_getDevice(self)
+
+    def setDevice(self, device: str) -> None:
+        """Set the device that torch runs the model on: 'cpu' (the default), 'cuda' or 'cuda:N'.
+
+        It need not be that of the Context's platform. A GPU pays for large networks only: positions, phi, forces and charges
+        travel at each evaluation, and the networks of this package take less time on the host. Without CUDA in torch, or for
+        an AOTInductor package, which is made for the host, creating a Context raises an OpenMMException.
+        """
+        _c.KStepModelForce_setDevice(self, device)
+
     def isOutsideTrainingRegion(self, context: openmm.Context) -> bool:
         """Whether the Context's current positions are outside the region of validity that the model's contract declares."""
         return _c.KStepModelForce_isOutsideTrainingRegion(self, context)

@@ -16,6 +16,8 @@ void KStepModelForceProxy::serialize(const void* object, SerializationNode& node
     const KStepModelForce& force = *reinterpret_cast<const KStepModelForce*>(object);
     node.setIntProperty("correctorForceGroup", force.getCorrectorForceGroup());
     node.setIntProperty("numThreads", force.getNumThreads());
+    if (force.getDevice() != "cpu")
+        node.setStringProperty("device", force.getDevice());
     writeQMRegion(force, node);
     node.createChildNode("Model").setStringProperty("base64", encodeBase64(force.getModelData()));
 }
@@ -26,6 +28,7 @@ void* KStepModelForceProxy::deserialize(const SerializationNode& node) const {
     unique_ptr<KStepModelForce> force(KStepModelForce::fromModelData(data, readParticles(node)));
     force->setCorrectorForceGroup(node.getIntProperty("correctorForceGroup"));
     force->setNumThreads(node.getIntProperty("numThreads"));
+    force->setDevice(node.getStringProperty("device", "cpu"));
     readQMRegion(*force, node);
     return force.release();
 }

@@ -308,6 +308,13 @@ void testKStepModelForce() {
         ASSERT_EQUAL_CONTAINERS(data, copy.getModelData());
         ASSERT_EQUAL(xml, toXml<Force>(copy, "Force"));
     }
+    // XML from before there was a choice has no device.
+    unique_ptr<KStepModelForce> force(KStepModelForce::fromModelData("foobar", {5, 2, 11}));
+    ASSERT_EQUAL("cpu", force->getDevice());
+    ASSERT(toModelXml("foobar").find("device") == string::npos);
+    force->setDevice("cuda:1");
+    unique_ptr<Force> copy = fromXml<Force>(toXml<Force>(*force, "Force"));
+    ASSERT_EQUAL("cuda:1", dynamic_cast<KStepModelForce&>(*copy).getDevice());
     // The encoding is standard base64 (RFC 4648, section 10), which other programs can read.
     ASSERT(toModelXml("foob").find("base64=\"Zm9vYg==\"") != string::npos);
     ASSERT(toModelXml("fooba").find("base64=\"Zm9vYmE=\"") != string::npos);

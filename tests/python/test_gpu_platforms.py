@@ -3,6 +3,7 @@
 The platform named by the environment variable OPENMMKSTEP_REQUIRE must be there: its tests fail then instead.
 """
 
+import copy
 import gc
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
+import torch
 from openmm import app, unit
 from small_systems import alanine_dipeptide
 from tethered import DT, V0, X0, exact, make_context, make_jump, tethered_system
@@ -173,6 +175,22 @@ def test_production_with_noise(platform, solvated):
     degrees = 3 * system.getNumParticles() - system.getNumConstraints()
     mean = np.mean(temperatures[10:]) / (0.5 * degrees * 8.31446e-3)
     assert 270 < mean < 330  # the fluctuation of one frame is 8 K
+
+
+def test_torch_on_the_same_device(platform, solvated):
+    """OpenMM's and torch's contexts of the driver take turns on one GPU."""
+    if platform.getName() != "CUDA" or not torch.cuda.is_available():
+        pytest.skip("needs OpenMM's and torch's CUDA")
+    system, x = solvated
+    onDevice = copy.deepcopy(system)
+    (model,) = [f for f in map(openmmkstep.cast, onDevice.getForces()) if isinstance(f, openmmkstep.KStepModelForce)]
+    model.setDevice("cuda")
+    positions = []
+    for each in (system, onDevice):
+        context = start(each, KStepIntegrator(0.001, 4, "impulse"), x, platform, DOUBLE)
+        context.getIntegrator().step(8)
+        positions.append(get(context, "Positions"))
+    np.testing.assert_allclose(positions[1], positions[0], rtol=0, atol=1e-6)
 
 
 def test_several_contexts(platform, solvated):

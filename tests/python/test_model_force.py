@@ -156,6 +156,40 @@ def test_threads(models):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:x", "meta"])
+def test_unknown_device(device, models):
+    force = make_model(models("energy"))
+    force.setDevice(device)
+    with pytest.raises(openmm.OpenMMException, match=f"expected the device .* found '{device}'"):
+        make_context(force, 3, X)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:77"])
+def test_missing_device(device, models):
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("torch finds a CUDA device")
+    force = make_model(models("energy"))
+    force.setDevice(device)
+    found = torch.cuda.device_count()
+    with pytest.raises(openmm.OpenMMException, match=f"'{device}', but torch .* finds {found} CUDA devices"):
+        make_context(force, 3, X)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
+@pytest.mark.parametrize("name", ["energy", "forces", "float32", "phi_energy", "phi_charges"])
+def test_model_on_a_gpu(name, models):
+    """The same energies and forces as on the host, and the CPU platform's Context is not disturbed."""
+    found = []
+    for device in ("cpu", "cuda"):
+        force = make_model(models(name), CHARGES if name.startswith("phi") else ())
+        force.setDevice(device)
+        context = make_context(force, 6, X_ALL)
+        context.getIntegrator().step(20)
+        found.append((*energy_forces(context), get_positions(context)))
+    for expected, other in zip(*found, strict=True):
+        np.testing.assert_allclose(other, expected, atol=1e-3 if name == "float32" else 1e-8, rtol=1e-6)
+
+
 # The stand-in rule. Common: a harmonic restraint in group 0 and one in group 5.
 
 

@@ -3,7 +3,6 @@
 Tolerances of forces as in test_xtb_force.py: 2e-3 kJ/mol/nm for differences at accuracy 0.01.
 """
 
-
 import numpy as np
 import openmm
 import pytest

@@ -382,7 +382,13 @@ public:
     Statistics getStatistics() const;
     /** Set all statistics to zero. */
     void resetStatistics();
-    /** Advance the simulation by a number of macro-steps. */
+    /**
+     * Advance the simulation by a number of macro-steps.
+     *
+     * @throws OpenMMException on any error in a macro-step; the Context keeps the state before it.  Where that cannot be
+     *         brought back, as on a device that is lost, the message says so, and this and other calls throw until
+     *         positions are set or a checkpoint is loaded
+     */
     void step(int steps) override;
     /** Advance by whole macro-steps until the Context's time is at least the given time in ps. */
     void stepTo(double time);
@@ -446,6 +452,10 @@ private:
     void addCorrectorForces();
     // Faults (KStepIntegratorFaults.cpp)
     void recoverableMacroStep();
+    bool isKnownToBeFinite();
+    void restoreAfterError(const std::function<void()>& restore);
+    void evaluate(const std::function<void()>& action);
+    void checkUsable() const;
     void plainStep(int numSteps);
     void checkForFaults();
     bool isModelOutsideRegion();
@@ -496,6 +506,8 @@ private:
     // Writing a checkpoint invalidates: what follows must not depend on more than the checkpoint holds.
     mutable Validity valid;
     double modelEnergy, correctorEnergy, fastEnergy;
+    double correctionNorm; // of the accelerations by the correction, when faults were looked for
+    bool isStateLost;      // after an error neither the new state nor the old one is there
     // How the Context stood after the last macro-step, to notice when someone else moved it or changed the groups.
     long long lastStepCount;
     int lastCommonGroups;

@@ -57,6 +57,17 @@ public:
     }
     /** Set the number of threads that torch uses for this model; the default, 1, is the fastest for small models. */
     void setNumThreads(int threads);
+    /** Get the device that torch runs the model on. */
+    const std::string& getDevice() const {
+        return device;
+    }
+    /**
+     * Set the device that torch runs the model on: 'cpu' (the default), 'cuda' or 'cuda:N'.  It need not be that of the
+     * Context's platform.  A GPU pays for large networks only: positions, phi, forces and charges travel at each evaluation, and
+     * the networks of this package take less time on the host.  Without CUDA in torch, or for an AOTInductor package, which is
+     * made for the host, creating a Context throws an OpenMMException.
+     */
+    void setDevice(const std::string& device);
     /** Whether the Context's current positions are outside the region of validity that the model's contract declares. */
     bool isOutsideTrainingRegion(OpenMM::Context& context);
 protected:
@@ -65,6 +76,7 @@ private:
     explicit KStepModelForce(const std::vector<int>& particles);
     std::string modelData;
     int correctorForceGroup, numThreads;
+    std::string device;
 };
 
 } // namespace OpenMMKStep

@@ -393,26 +393,34 @@ bool CommonIntegrateKStepStepKernel::isStateFinite(ContextImpl& context) {
     return (result[0] == 0);
 }
 
-/** Brings the velocities to another time and keeps the ones that were. */
-void CommonIntegrateKStepStepKernel::shiftVelocities(double timeShift, double tolerance) {
+/** Runs an action while the velocities are those of another time. */
+void CommonIntegrateKStepStepKernel::withShiftedVelocities(double timeShift, double tolerance, const function<void()>& action) {
     copy(cc.getVelm(), unshiftedVelocities);
-    if (timeShift != 0) {
-        atoms->setMixedArg(shiftKernel, 3, timeShift);
-        shiftKernel->execute(cc.getNumAtoms());
+    try {
+        if (timeShift != 0) {
+            atoms->setMixedArg(shiftKernel, 3, timeShift);
+            shiftKernel->execute(cc.getNumAtoms());
+        }
+        if (hasConstraints)
+            cc.getIntegrationUtilities().applyVelocityConstraints(tolerance);
+        action();
     }
-    if (hasConstraints)
-        cc.getIntegrationUtilities().applyVelocityConstraints(tolerance);
+    catch (...) {
+        unshiftedVelocities.copyTo(cc.getVelm());
+        throw;
+    }
+    unshiftedVelocities.copyTo(cc.getVelm());
 }
 
 void CommonIntegrateKStepStepKernel::getShiftedVelocities(ContextImpl& context, double timeShift, double tolerance, vector<Vec3>& velocities) {
     ContextSelector selector(cc);
-    shiftVelocities(timeShift, tolerance);
     vector<mm_double4> buffer;
-    cc.getVelm().download(buffer, true);
+    withShiftedVelocities(timeShift, tolerance, [&] {
+        cc.getVelm().download(buffer, true);
+    });
     velocities.resize(cc.getNumAtoms());
     for (int i = 0; i < cc.getNumAtoms(); i++)
         velocities[cc.getAtomIndex()[i]] = Vec3(buffer[i].x, buffer[i].y, buffer[i].z);
-    unshiftedVelocities.copyTo(cc.getVelm());
 }
 
 double CommonIntegrateKStepStepKernel::computeKineticEnergy(ContextImpl& context, double timeShift, double tolerance) {
@@ -420,9 +428,10 @@ double CommonIntegrateKStepStepKernel::computeKineticEnergy(ContextImpl& context
     // On-step velocities are free of components along constraints already.
     if (timeShift == 0)
         return sumKineticEnergy();
-    shiftVelocities(timeShift, tolerance);
-    double energy = sumKineticEnergy();
-    unshiftedVelocities.copyTo(cc.getVelm());
+    double energy;
+    withShiftedVelocities(timeShift, tolerance, [&] {
+        energy = sumKineticEnergy();
+    });
     return energy;
 }
 

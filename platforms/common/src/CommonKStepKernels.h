@@ -6,6 +6,7 @@
 #include "openmmkstep/KStepKernels.h"
 #include "openmmkstep/internal/Mollification.h"
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 namespace OpenMM {
@@ -68,7 +69,7 @@ private:
     void copyForces(ForceSlot slot, int scale, int keep);
     void move(double interval, double tolerance, Subset subset);
     void randomizeVelocities(double interval, Subset subset);
-    void shiftVelocities(double timeShift, double tolerance);
+    void withShiftedVelocities(double timeShift, double tolerance, const std::function<void()>& action);
     double sumKineticEnergy();
     void getPositions(ParticleList& list, std::vector<OpenMM::Vec3>& positions);
     void addPositions(ParticleList& list, const std::vector<OpenMM::Vec3>& displacements);

@@ -19,8 +19,15 @@ public:
     }
     /** The text of the contract in the model's file; empty if it has none. */
     virtual const std::string& getContractText() const = 0;
-    /** Prepare for evaluations with a number of threads.  The contract has been checked by the caller. */
-    virtual void prepare(const ModelContract& contract, int numThreads) = 0;
+    /**
+     * Prepare for evaluations.
+     *
+     * @param contract    the model's contract, which the caller has checked
+     * @param numThreads  the number of threads on the host
+     * @param device      where to run: 'cpu', 'cuda' or 'cuda:N'; jumps run on 'cpu'
+     * @throws OpenMMException if the device is not there, or the model cannot run on it
+     */
+    virtual void prepare(const ModelContract& contract, int numThreads, const std::string& device) = 0;
     /**
      * Evaluate a potential.
      *
