@@ -16,7 +16,7 @@ OPENMM_TORCH_VENV := .venv-openmm-torch
 OPENMM_TORCH_BUILD := build-openmm-torch
 OPENMM_TORCH_PACKAGES := torch==2.9.1 openmmtorch==1.5 openmm==8.6.1 xtb==22.1 "numpy>=1.26" "tqdm>=4.66" "scipy>=1.11" "pybind11>=2.13" "scikit-build-core>=0.10" "ninja>=1.11" "cmake>=3.25" "pytest>=8"
 
-.PHONY: all demo model test ctest pytest lint test-opencl test-cuda test-openmm-torch clean
+.PHONY: all demo model test ctest pytest lint test-opencl test-cuda memcheck-opencl test-openmm-torch clean
 all: $(BUILD)/.installed
 
 $(VENV)/.packages: Makefile
@@ -60,6 +60,11 @@ test-cuda: $(BUILD)/.installed
 	@echo "== Tests on CUDA"
 	OPENMMKSTEP_REQUIRE=CUDA $(BIN)/ctest --test-dir $(BUILD) --output-on-failure --progress --no-tests=error -L CUDA
 	OPENMMKSTEP_REQUIRE=CUDA OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/python/test_gpu_platforms.py -k CUDA
+
+# Host code and kernels under valgrind, which must be installed (20 minutes): PoCL's kernels run in the process.
+memcheck-opencl: $(BUILD)/.installed
+	@echo "== Memory checks on OpenCL"
+	for test in QMRegion Mollified DeviceFailure; do echo $$test; OPENMMKSTEP_REQUIRE=OpenCL valgrind --quiet --error-exitcode=1 --suppressions=tests/valgrind.supp $(BUILD)/tests/opencl/TestOpenCLKStep$$test OpenCL mixed || exit 1; done
 
 lint: $(VENV)/.packages
 	@echo "== Lint"

@@ -39,6 +39,8 @@ public:
         embedding.addPotentialForces(damping, charges);
         return energy+embedding.computeSubtractiveTerm();
     }
+    /** The QM atoms at the Context's positions. */
+    std::vector<OpenMM::Vec3> locateQMAtoms(OpenMM::Context& context);
     mutable long long numCalls = 0;
     /** Called before anything is computed; it may throw. */
     std::function<void()> fault = [] {};
@@ -50,6 +52,7 @@ class SpringsInFieldImpl : public OpenMMKStep::QMRegionForceImpl {
 public:
     explicit SpringsInFieldImpl(const SpringsInField& owner) : QMRegionForceImpl(owner), springs(owner) {
     }
+    using QMRegionForceImpl::locateQMAtoms;
 protected:
     double compute(OpenMMKStep::Embedding& embedding) override {
         springs.numCalls++;
@@ -62,6 +65,10 @@ private:
 
 inline OpenMM::ForceImpl* SpringsInField::createImpl() const {
     return new SpringsInFieldImpl(*this);
+}
+
+inline std::vector<OpenMM::Vec3> SpringsInField::locateQMAtoms(OpenMM::Context& context) {
+    return dynamic_cast<SpringsInFieldImpl&>(getImplInContext(context)).locateQMAtoms(getContextImpl(context));
 }
 
 /**

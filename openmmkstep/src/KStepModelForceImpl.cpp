@@ -87,7 +87,7 @@ double KStepModelForceImpl::compute(Embedding& embedding) {
     return energy+embedding.computeSubtractiveTerm();
 }
 
-bool KStepModelForceImpl::isOutsideTrainingRegion(ContextImpl& context) const {
+bool KStepModelForceImpl::isOutsideTrainingRegion(ContextImpl& context) {
     if (contract.distanceRanges.empty())
         return false;
     return contract.isOutsideTrainingRegion(locateQMAtoms(context));

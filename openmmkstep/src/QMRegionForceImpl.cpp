@@ -38,10 +38,8 @@ double QMRegionForceImpl::calcForcesAndEnergy(ContextImpl& context, bool include
     return kernel.getAs<CalcQMRegionForceKernel>().execute(context, includeForces, includeEnergy);
 }
 
-vector<Vec3> QMRegionForceImpl::locateQMAtoms(ContextImpl& context) const {
-    vector<Vec3> positions;
-    context.getPositions(positions);
-    return embedding->locateQMAtoms(positions, PeriodicBox::getBox(context));
+vector<Vec3> QMRegionForceImpl::locateQMAtoms(ContextImpl& context) {
+    return embedding->locateQMAtoms(kernel.getAs<CalcQMRegionForceKernel>().locateQMRegion(context), PeriodicBox::getBox(context));
 }
 
 /**

@@ -158,6 +158,13 @@ public:
      * @return the energy in kJ/mol, or 0 where the platform adds it at the end of the evaluation
      */
     virtual double execute(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy) = 0;
+    /**
+     * Find the QM region between evaluations.
+     *
+     * @return positions of all particles of the System, in nm, of which those of the QM region and of its link atoms'
+     *         hosts are right and others may be out of date; valid until the next call of this kernel
+     */
+    virtual const std::vector<OpenMM::Vec3>& locateQMRegion(OpenMM::ContextImpl& context) = 0;
 };
 
 } // namespace OpenMMKStep

@@ -170,13 +170,35 @@ double CommonCalcQMRegionForceKernel::execute(ContextImpl& context, bool include
     return 0;
 }
 
+const vector<Vec3>& CommonCalcQMRegionForceKernel::locateQMRegion(ContextImpl& context) {
+    ContextSelector selector(cc);
+    gatherFixed();
+    gathered.download(found, true);
+    readPositions(numFixed);
+    return positions;
+}
+
+void CommonCalcQMRegionForceKernel::gatherFixed() {
+    gatherPositionsKernel->setArg(2, atoms->getOrder());
+    gatherPositionsKernel->execute(numFixed);
+}
+
+/** Takes positions from what came to the host. */
+void CommonCalcQMRegionForceKernel::readPositions(int numGathered) {
+    atoms->prepareUnwrapping();
+    for (int i = 0; i < numGathered; i++) {
+        int particle = (int) found[i].w;
+        positions[particle] = Vec3(found[i].x, found[i].y, found[i].z);
+        atoms->unwrap(positions[particle], particle);
+    }
+}
+
 /** Brings the positions of fixed particles, and of groups in reach, to the host. */
 void CommonCalcQMRegionForceKernel::gather() {
     int numGathered = numFixed, capacity;
     do {
         capacity = gathered.getSize();
-        gatherPositionsKernel->setArg(2, atoms->getOrder());
-        gatherPositionsKernel->execute(numFixed);
+        gatherFixed();
         if (numGroups > 0) {
             cc.clearBuffer(count);
             gatherGroupsKernel->setArg(3, capacity);
@@ -192,16 +214,13 @@ void CommonCalcQMRegionForceKernel::gather() {
                 gathered.resize(numGathered+numGathered/4);
         }
     } while (numGathered > capacity);
-    atoms->prepareUnwrapping();
+    readPositions(numGathered);
     groupsInReach.clear();
-    for (int i = 0; i < numGathered; i++) {
-        int particle = (int) found[i].w;
-        Vec3& position = positions[particle];
-        position = Vec3(found[i].x, found[i].y, found[i].z);
-        atoms->unwrap(position, particle);
+    for (int i = numFixed; i < numGathered; i++) {
+        int group = groupOf[(int) found[i].w];
         // The members of a group were appended together.
-        if (i >= numFixed && (groupsInReach.empty() || groupsInReach.back() != groupOf[particle]))
-            groupsInReach.push_back(groupOf[particle]);
+        if (groupsInReach.empty() || groupsInReach.back() != group)
+            groupsInReach.push_back(group);
     }
     sort(groupsInReach.begin(), groupsInReach.end());
 }

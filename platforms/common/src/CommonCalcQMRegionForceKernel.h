@@ -21,11 +21,14 @@ public:
     ~CommonCalcQMRegionForceKernel();
     void initialize(OpenMM::ContextImpl& context, const QMRegionForce& force, Calculation& calculation) override;
     double execute(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy) override;
+    const std::vector<OpenMM::Vec3>& locateQMRegion(OpenMM::ContextImpl& context) override;
 private:
     class Begin;
     class Finish;
     void listParticles(const OpenMM::System& system, const QMRegionForce& force);
+    void gatherFixed();
     void gather();
+    void readPositions(int numGathered);
     double finish(bool includeForces);
     void addForces();
     OpenMM::ComputeContext& cc;

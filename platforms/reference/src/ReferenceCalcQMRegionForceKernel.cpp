@@ -11,11 +11,18 @@ void ReferenceCalcQMRegionForceKernel::initialize(ContextImpl& context, const QM
     forces.forces.resize(context.getSystem().getNumParticles());
 }
 
+static ReferencePlatform::PlatformData& getData(ContextImpl& context) {
+    return *reinterpret_cast<ReferencePlatform::PlatformData*>(context.getPlatformData());
+}
+
 double ReferenceCalcQMRegionForceKernel::execute(ContextImpl& context, bool includeForces, bool includeEnergy) {
-    auto& data = *reinterpret_cast<ReferencePlatform::PlatformData*>(context.getPlatformData());
-    double energy = calculation->computeForce(context, *data.positions, NULL, forces);
+    double energy = calculation->computeForce(context, *getData(context).positions, NULL, forces);
     if (includeForces)
         for (int particle : forces.particles)
-            (*data.forces)[particle] += forces.forces[particle];
+            (*getData(context).forces)[particle] += forces.forces[particle];
     return energy;
+}
+
+const vector<Vec3>& ReferenceCalcQMRegionForceKernel::locateQMRegion(ContextImpl& context) {
+    return *getData(context).positions;
 }

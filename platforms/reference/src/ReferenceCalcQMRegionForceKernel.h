@@ -15,6 +15,7 @@ public:
     }
     void initialize(OpenMM::ContextImpl& context, const QMRegionForce& force, Calculation& calculation) override;
     double execute(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy) override;
+    const std::vector<OpenMM::Vec3>& locateQMRegion(OpenMM::ContextImpl& context) override;
 private:
     Calculation* calculation;
     ParticleForces forces;

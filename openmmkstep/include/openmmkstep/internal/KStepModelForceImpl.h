@@ -16,7 +16,7 @@ public:
     void initialize(OpenMM::ContextImpl& context) override;
     double calcForcesAndEnergy(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy, int groups) override;
     /** Whether a distance of two QM atoms is outside the range that the model's contract declares, if it does. */
-    bool isOutsideTrainingRegion(OpenMM::ContextImpl& context) const;
+    bool isOutsideTrainingRegion(OpenMM::ContextImpl& context);
 protected:
     double compute(Embedding& embedding) override;
 private:

@@ -40,7 +40,7 @@ protected:
     /** Compute the energy at the embedding's positions and add all forces to the embedding's. */
     virtual double compute(Embedding& embedding) = 0;
     /** The positions of the QM atoms (link atoms last), in one piece, in the Context's current state. */
-    std::vector<OpenMM::Vec3> locateQMAtoms(OpenMM::ContextImpl& context) const;
+    std::vector<OpenMM::Vec3> locateQMAtoms(OpenMM::ContextImpl& context);
     /** Compute anew even if the positions stay the same. */
     void discardResult() {
         isResultValid = false;
