@@ -15,6 +15,7 @@ from openmm import app
 from .data import Dataset, Frames, MergedDataset, sampleFrames
 from .data.bias import Bias
 from .data.merged import TRAJECTORIES
+from .data.starts import findStarts
 from .training import TrainingResult, trainModel
 from .validation import ErrorReport, measureFrameErrors, prepareCheck
 
@@ -78,6 +79,7 @@ def improveModel(
     kept: Sequence[Dataset | str | os.PathLike] = (),
     picoseconds=10,
     bias: Bias | None = None,
+    fromEnds: bool = True,
     sample: dict | None = None,
     train: dict | None = None,
     seed: int = 1,
@@ -112,6 +114,10 @@ def improveModel(
     bias : UmbrellaWindows or Metadynamics, optional
         of the walkers, as of sampleFrames(): active learning in every window of a reaction. Two temperatures or more put
         several walkers into each window, so that what is held out is not all that there is of one
+    fromEnds : bool
+        whether the walkers begin where those of the last of ``data`` ended (with whole bonds), which shows more of a flexible
+        molecule than to begin at ``positions`` each time. They begin there in any case with a bias, or where no walkers' states
+        lie beside the data
     sample, train : dict, optional
         more arguments for sampleFrames() and trainModel()
     seed : int
@@ -134,7 +140,11 @@ def improveModel(
     if picoseconds:
         arguments = {"picoseconds": picoseconds, "bias": bias, "seed": seed, "cluster": cluster, "progress": progress}
         arguments |= sample or {}
-        new.append(sampleFrames(system, positions, folder / ACTIVE, topology=topology, model=model, **arguments))
+        starts = None
+        if fromEnds and arguments["bias"] is None:
+            starts = findStarts(data, system.getNumParticles(), seed)
+        starts = positions if starts is None else starts
+        new.append(sampleFrames(system, starts, folder / ACTIVE, topology=topology, model=model, **arguments))
     merged = MergedDataset([*data, *new])
     frames = merged.read()
     isNew = frames.trajectories // TRAJECTORIES >= len(data)

@@ -30,7 +30,7 @@ _ACTIVE_INTERVAL = 0.04  # ps
 _MODEL_SHARE = 0.1
 """What a model call is assumed to cost, as a share of a step by xTB."""
 _LEAST = 2.0  # ps of each walker
-_WALKERS = 8
+_WALKERS, _ACTIVE_WALKERS = 8, 16
 _RELAXATION, _TIMED = 400, 40  # steps
 
 
@@ -79,8 +79,8 @@ def makeModel(
     """Make a k-step model of a QM region from nothing.
 
     Stages, each in the folder: xTB-driven sampling (data.kstep), a first training (first/), sampling with that model,
-    labelled by xTB, and another training on everything, in two rounds (improved-1/, improved-2/), and checkModel()
-    (check/check.html). The time is divided among the stages by costs that are measured at the start. Called again it goes
+    labelled by xTB, and another training on everything, in two rounds (improved-1/, improved-2/) whose walkers begin where the
+    ones before ended, and checkModel() (check/check.html). The time is divided among the stages by costs that are measured at the start. Called again it goes
     on where it was interrupted.
 
     Parameters
@@ -119,13 +119,13 @@ def makeModel(
     record = _Record(folder / RECORD, settings | ({} if bias is None else {"bias": repr(bias)}))
     system = setup.create(None)
     positions = record.keep(folder / "relaxed.npy", lambda: relax(system, setup, seed))
-    walkers, check = _WALKERS, {}
+    walkers, check = {"sample": _WALKERS, "active": _ACTIVE_WALKERS}, {}
     if isinstance(bias, UmbrellaWindows):
         # Two in each window, so that a model does not lack a window that is held out.
-        walkers, check = 2 * len(bias.centres), {"bias": bias}
+        walkers, check = dict.fromkeys(walkers, 2 * len(bias.centres)), {"bias": bias}
     lengths = record.value("picoseconds", lambda: _lengths(system, positions, setup, minutes, rounds, workers, walkers))
-    common = {"cluster": cluster, "progress": progress, "walkers": walkers, "bias": bias}
-    sample = common | setup.options.get("sample", {})
+    common = {"cluster": cluster, "progress": progress, "bias": bias}
+    sample, active = (common | {"walkers": n} | setup.options.get("sample", {}) for n in walkers.values())
     train = {"seed": seed, "progress": progress} | setup.options.get("train", {})
 
     def training(stage: str) -> dict:
@@ -153,8 +153,8 @@ def makeModel(
                 collected,
                 own,
                 topology=setup.topology,
-                picoseconds=sample.get("picoseconds", lengths["active"]),
-                sample=sample,
+                picoseconds=active.get("picoseconds", lengths["active"]),
+                sample=active,
                 train=training("last" if round == rounds else "train"),
                 seed=seed + round,
                 cluster=cluster,
@@ -192,11 +192,11 @@ def relax(system: openmm.System, setup: QMMMSetup, seed: int) -> np.ndarray:
 
 
 def _lengths(
-    system, positions, setup: QMMMSetup, minutes: float, rounds: int, workers: int | None, walkers: int
+    system, positions, setup: QMMMSetup, minutes: float, rounds: int, workers: int | None, walkers: dict[str, int]
 ) -> dict[str, float]:
     """Picoseconds of each walker in both samplings, from what an xTB call and an MM step cost."""
     workers = workers or len(os.sched_getaffinity(0))
-    seconds = {name: 60 * minutes * _SHARES[name] * workers / walkers for name in ("sample", "active")}
+    seconds = {name: 60 * minutes * _SHARES[name] * workers / walkers[name] for name in ("sample", "active")}
     seconds["active"] /= rounds
     whole = _seconds_per_step(system, positions, setup, 0xFFFFFFFF)
     rest = _seconds_per_step(system, positions, setup, 0xFFFFFFFF & ~(1 << CORRECTOR_GROUP))

@@ -1,5 +1,6 @@
 """makeModel, improveModel, FrameKeeper and the command kstep, on a QM water among a few others."""
 
+import hashlib
 import json
 import shutil
 
@@ -11,6 +12,7 @@ from openmm import app
 from openmmkstep import FrameKeeper, KStepIntegrator, KStepModelForce, cast, readContract
 from openmmkstep.cli import main
 from openmmkstep.data import CollectiveVariable, Dataset, MergedDataset, UmbrellaWindows
+from openmmkstep.data.starts import findStarts
 from openmmkstep.improve import improveModel
 from openmmkstep.pipeline import makeModel
 from openmmkstep.qmmm import readSetup
@@ -91,6 +93,18 @@ def test_going_on_makes_nothing_anew(made, setup_file):
     assert (folder / "check" / "check.html").exists()
     with pytest.raises(ValueError, match="was made with"):
         makeModel(readSetup(setup_file), folder, minutes=2, cluster="serial")
+
+
+def test_walkers_go_on_where_others_ended(made, setup_file):
+    """Each round begins at the ends of the sampling before it, in an order of its own."""
+    _, folder = made
+    datasets = [folder / name for name in ("data.kstep", "improved-1/active.kstep", "improved-2/active.kstep")]
+    system = readSetup(setup_file).create(None)
+    for round in (1, 2):
+        record = json.loads((datasets[round] / "walkers" / "run-000.json").read_text())
+        starts = findStarts(datasets[:round], system.getNumParticles(), 1 + round)
+        assert len(starts) == 4
+        assert record["settings"]["positions"] == hashlib.sha256(starts.tobytes()).hexdigest()
 
 
 def test_frame_keeper(made, setup_file, tmp_path):
