@@ -17,7 +17,8 @@ KStepIntegrator::KStepIntegrator(double baseStepSize, int k, const string& schem
         includeShadowWork(false), allowResonance(false), scheme(scheme), thermostat("langevin"), resonanceCheckedFor(0),
         jumpNumThreads(1), allowJumpWithoutThermostat(false), warnedOfJumpFriction(false), hasModel(false),
         hasSurroundings(true), areThermostatsCurrent(false),
-        modelEnergy(0), correctorEnergy(0), fastEnergy(0), correctionNorm(0), isStateLost(false), lastStepCount(-1), lastCommonGroups(0), maxUndoneStates(0) {
+        modelEnergy(0), correctorEnergy(0), fastEnergy(0), correctionNorm(0), isStateLost(false), lastStepCount(-1),
+        lastCommonGroups(0), maxUndoneStates(0) {
     if (scheme != "impulse" && scheme != "metropolis" && scheme != "reweight" && scheme != "jump")
         throw OpenMMException("KStepIntegrator: expected the scheme 'impulse', 'metropolis', 'reweight' or 'jump', found '"+scheme+"'.");
     setBaseStepSize(baseStepSize);

@@ -182,7 +182,7 @@ bool KStepIntegrator::isKnownToBeFinite() {
  *         are set
  */
 void KStepIntegrator::restoreAfterError(const function<void()>& restore) {
-    string message = "an error.";
+    string message = "unknown";
     try {
         throw;
     }
@@ -196,7 +196,7 @@ void KStepIntegrator::restoreAfterError(const function<void()>& restore) {
     }
     catch (const exception& e) {
         isStateLost = true;
-        throw OpenMMException("KStepIntegrator: "+message+"  The state before it could not be restored either ("+e.what()+"): the positions and velocities of this Context are not to be used.  Make a new Context and load the last checkpoint.");
+        throw OpenMMException("KStepIntegrator: after an error the state before it could not be restored ("+string(e.what())+"), so the positions and velocities of this Context are not to be used.  Make a new Context and load the last checkpoint.  The error was: "+message);
     }
 }
 

@@ -195,6 +195,18 @@ def test_what_is_held_out(embedded):
     assert not kept & set(embedded.trajectories[training])
     assert 0.15 < held.mean() < 0.5 and (held & embedded.embedded).any() and (held & ~embedded.embedded).any()
     assert any((split(embedded, 0.2, seed=s)[1] != held).any() for s in range(2, 9))
+    # Where trajectories have both phases, both are held out: the structures are the same.
+    for number in (2, 3):
+        mixed = dataclasses.replace(embedded, trajectories=embedded.trajectories % number)
+        training, held = split(mixed, 0.1, seed=1)
+        assert len(set(mixed.trajectories[held])) == 1 and (training ^ held).all()
+        assert not set(mixed.trajectories[held]) & set(mixed.trajectories[training])
+    # None is held out that is all there is of a phase: 6 to 8 in the gas phase become 0.
+    lonely = dataclasses.replace(embedded, trajectories=embedded.trajectories % 6 * (embedded.trajectories < 6))
+    for seed in range(8):
+        training, held = split(lonely, 0.1, seed)
+        for phase in (lonely.embedded, ~lonely.embedded):
+            assert (held & phase).any() and (training & phase).any()
     # The end of the only trajectory.
     single = embedded[embedded.trajectories == 0]
     np.testing.assert_array_equal(np.flatnonzero(split(single, 0.25, seed=1)[1]), np.arange(60, 80))

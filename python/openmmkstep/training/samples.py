@@ -26,8 +26,9 @@ def split(frames: Frames, held_out, seed: int) -> tuple[np.ndarray, np.ndarray]:
     ----------
     frames : Frames
     held_out : float or sequence of int
-        the share of frames to hold out by whole trajectories, at least one of the embedded and one of the gas-phase ones
-        (the last frames of the only one where there is but one); or the numbers of those trajectories
+        the share of frames to hold out by whole trajectories, so that no structure is held out in one phase and trained on in
+        the other: at least one of the embedded and one of the gas-phase ones (the last frames of the only one where there is
+        but one). Or the numbers of those trajectories
     seed : int
         of the choice
 
@@ -40,23 +41,29 @@ def split(frames: Frames, held_out, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if np.ndim(held_out) > 0:
         held = np.isin(frames.trajectories, np.asarray(held_out, dtype=int))
     elif held_out > 0:
-        generator = np.random.default_rng(seed)
-        for phase in (frames.embedded, ~frames.embedded):
-            numbers = np.unique(frames.trajectories[phase])
-            wanted = held_out * phase.sum()
-            if len(numbers) == 1:
-                held[np.flatnonzero(phase)[-max(1, round(wanted)) :]] = True
-                continue
-            for number in generator.permutation(numbers)[: max(0, len(numbers) - 1)]:
-                held |= phase & (frames.trajectories == number)
-                if (held & phase).sum() >= wanted:
-                    break
+        held = _choose(frames, held_out, np.random.default_rng(seed))
     if not held.any() or held.all():
         raise ValueError(
             f"Of {len(frames)} frames {int(held.sum())} would be held out for testing and the rest used for training; "
             f"give heldOut as a share (0.1), or as numbers of some of the trajectories {np.unique(frames.trajectories).tolist()}."
         )
     return ~held, held
+
+
+def _choose(frames: Frames, share: float, generator: np.random.Generator) -> np.ndarray:
+    held = np.zeros(len(frames), dtype=bool)
+    phases = [phase for phase in (frames.embedded, ~frames.embedded) if phase.any()]
+    for phase in phases:
+        wanted = share * phase.sum()
+        for number in generator.permutation(np.unique(frames.trajectories[phase])):
+            if (held & phase).sum() >= wanted:
+                break
+            more = held | (frames.trajectories == number)
+            if all((other & ~more).any() for other in phases):
+                held = more
+        if not (held & phase).any():
+            held[np.flatnonzero(phase)[-max(1, round(wanted)) :]] = True
+    return held
 
 
 @dataclass
