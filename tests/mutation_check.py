@@ -225,8 +225,8 @@ MUTATIONS = [
     Mutation(
         "left where the last period was computed",
         RESONANCE,
-        "    }\n    getKernel().restoreState(*context, 1);",
-        "    }",
+        "        getKernel().restoreState(*context, 1);\n    }\n    catch",
+        "    }\n    catch",
         "Resonance",
     ),
     Mutation(
@@ -242,18 +242,25 @@ MUTATIONS = [
     Mutation(
         "D kept after a barostat's trial",
         FORCES,
-        "stateChanged(State::Positions);\n        noticeChangedContext();",
+        "valid = Validity();\n        noticeChangedContext();",
         "context->getPeriodicBoxVectors(lastBox[0], lastBox[1], lastBox[2]);",
+        "Context",
+    ),
+    Mutation(
+        "D kept whatever changes",
+        INTEGRATOR,
+        "    valid = Validity();\n    isStateLost = false;",
+        "    isStateLost = false;",
         "Context",
     ),
     # Under friction the barostat's question for the energy makes the integrator look at the box too, so one line alone
     # breaks nothing there.
     Mutation(
-        "D kept whatever changes",
-        INTEGRATOR,
-        "if (changed != State::Velocities)",
-        "if (false)",
-        "Barostat",
+        "D kept when the box changes",
+        FORCES,
+        "    if (isContextChanged())\n        valid = Validity();",
+        "",
+        "Context",
     ),
     Mutation(
         "barostat sees the model too",

@@ -291,7 +291,9 @@ def test_box_too_small():
 def test_barostat_cannot_break_the_box():
     """A pressure that wants a smaller box than the radius allows: trials are rejected, the run goes on."""
     topology, mm, x = water_box(40, "cubic")
-    mm.addForce(openmm.MonteCarloBarostat(30000, 300, 1))
+    barostat = openmm.MonteCarloBarostat(30000, 300, 1)
+    barostat.setRandomNumberSeed(1)  # one seed in twenty takes more than 60 steps
+    mm.addForce(barostat)
     reach = np.linalg.norm(x[QM] - x[QM].mean(axis=0), axis=1).max()
     cutoff = 0.94 - reach
     context = new_context(createQMMMSystem(topology, mm, QM, cutoff=cutoff, switchingDistance=0.7), x)
