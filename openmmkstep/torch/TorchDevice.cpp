@@ -54,9 +54,8 @@ torch::Device parse(const string& name, const string& owner) {
 TorchDevice::TorchDevice(const string& name, const string& owner) : device(parse(name, owner)), primaryContext(NULL) {
     if (device.is_cpu())
         return;
-    // Programs that are not linked to torch's part for CUDA have not loaded it.
-    if (!torch::cuda::is_available())
-        dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
+    // Programs that are not linked to torch's part for CUDA have not loaded it.  Torch looks for it once only.
+    dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
     int numDevices = (torch::cuda::is_available() ? torch::cuda::device_count() : 0);
     if (!device.has_index())
         device.set_index(0);
