@@ -59,7 +59,7 @@ def make_system(atoms: int, qm: bool) -> tuple[openmm.System, np.ndarray]:
 
 
 def run(args, ours: bool) -> dict[str, list[float]]:
-    """Memory (MB) at the start and after each part of the cycles, and Contexts a second in each."""
+    """Memory (MB) after each part of the cycles, and Contexts a second in each."""
     system, positions = make_system(args.atoms, ours)
     memory, rate = [], []
     name = "openmmkstep" if ours else "plain OpenMM"

@@ -200,19 +200,6 @@ void KStepIntegrator::restoreAfterError(const function<void()>& restore) {
     }
 }
 
-/** Make an evaluation that may move particles for a while.  If it fails they are where they were. */
-void KStepIntegrator::evaluate(const function<void()>& action) {
-    getKernel().saveState(*context);
-    try {
-        action();
-    }
-    catch (...) {
-        valid = Validity();
-        restoreAfterError([&] { getKernel().restoreState(*context, 1); });
-        throw;
-    }
-}
-
 /**
  * @throws OpenMMException if there is no Context, or what it holds is of no use
  */

@@ -93,12 +93,26 @@ void KStepIntegrator::refresh() {
 }
 
 /**
- * Compute what is required and not valid for the current positions.
+ * Compute what is required and not valid for the current positions.  Mollification moves particles for a while; if
+ * anything fails they are where they were.
  */
 void KStepIntegrator::validate(Requirement requirement) {
     bool needEnergies = (requirement != FastForces), needForces = (requirement == CorrectionForces);
     if (valid.fastForces && (valid.energies || !needEnergies) && (valid.correctionForces || !needForces))
         return;
+    getKernel().saveState(*context);
+    try {
+        computeMissing(requirement);
+    }
+    catch (...) {
+        valid = Validity();
+        restoreAfterError([&] { getKernel().restoreState(*context, 1); });
+        throw;
+    }
+}
+
+void KStepIntegrator::computeMissing(Requirement requirement) {
+    bool needEnergies = (requirement != FastForces), needForces = (requirement == CorrectionForces);
     // What a continued run has from its last inner step, a restarted one must compute in the same way, to the last bit.
     if (!isMollified())
         computeFastForcesAndModel();

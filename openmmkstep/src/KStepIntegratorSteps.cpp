@@ -236,7 +236,7 @@ double KStepIntegrator::computeConservedEnergy() {
     if (scheme != "impulse" || hasThermostat())
         throw OpenMMException("KStepIntegrator: only the scheme 'impulse' without friction conserves an energy.");
     noticeChangedContext();
-    evaluate([&] { validate(CorrectionForces); });
+    validate(CorrectionForces);
     double fast = context->calcForcesAndEnergy(false, true, getCommonGroups() | (1<<modelForceGroup));
     return getKernel().computeKineticEnergy(*context, 0, getConstraintTolerance())+fast+correctorEnergy-modelEnergy;
 }
@@ -246,7 +246,7 @@ double KStepIntegrator::computeD() {
     if (scheme == "jump")
         throw OpenMMException("KStepIntegrator: the scheme 'jump' has no D: its model is not a potential.");
     noticeChangedContext();
-    evaluate([&] { validate(scheme == "impulse" ? CorrectionForces : Energies); });
+    validate(scheme == "impulse" ? CorrectionForces : Energies);
     return correctorEnergy-modelEnergy;
 }
 
@@ -258,7 +258,7 @@ double KStepIntegrator::computeMollificationBias() {
         return 0;
     noticeChangedContext();
     getKernel().pushForces(*context);
-    evaluate([&] { validate(CorrectionForces); });
+    validate(CorrectionForces);
     double d = context->calcForcesAndEnergy(false, true, 1<<correctorForceGroup);
     statistics.correctorCalls++;
     if (hasModel)

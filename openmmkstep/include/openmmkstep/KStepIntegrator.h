@@ -434,6 +434,7 @@ private:
     void computePlainForces();
     void refresh();
     void validate(Requirement requirement);
+    void computeMissing(Requirement requirement);
     void validateStart();
     void withHalfStepForces(const std::function<void(double)>& action);
     bool isContextChanged() const;
@@ -454,7 +455,6 @@ private:
     void recoverableMacroStep();
     bool isKnownToBeFinite();
     void restoreAfterError(const std::function<void()>& restore);
-    void evaluate(const std::function<void()>& action);
     void checkUsable() const;
     void plainStep(int numSteps);
     void checkForFaults();

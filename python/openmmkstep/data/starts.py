@@ -10,7 +10,7 @@ import numpy as np
 
 from ..covalent import findBrokenBonds
 from .dataset import Dataset
-from .plan import BAD_STATE
+from .plan import BAD_STATE, state_file
 from .region import Region
 
 
@@ -36,7 +36,7 @@ def findStarts(data: Sequence[Dataset | str | os.PathLike], particles: int, seed
     """
     for dataset in reversed(list(data)):
         dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-        paths = sorted((Path(dataset.folder) / "walkers").glob("walker-*.npz"))
+        paths = [state_file(dataset.folder, number) for number in range(dataset.nextWalker)]
         ends = [end for path in paths if (end := _whole_end(path, dataset.region, particles)) is not None]
         if ends:
             return np.array(ends)[np.random.default_rng(seed).permutation(len(ends))]
